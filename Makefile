@@ -1,0 +1,68 @@
+# vitrail: `make report` on a fresh machine with Python 3.11 or newer and a package index.
+PYTHON ?= python3
+PORT ?= 5000
+CORES ?= all
+CONFIG ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The steps that Snakemake starts find their Python on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)/src
+export MLFLOW_DISABLE_TELEMETRY := true
+SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+
+.DEFAULT_GOAL := help
+.PHONY: help install report smoke full test lint unit ui quarto format lock clean
+
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## set up .venv from requirements.lock
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vitrail needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
+	$(SNAKEMAKE)
+	@$(BIN)/python -m vitrail.ending --results results $(if $(CONFIG),--config $(CONFIG))
+
+smoke: $(STAMP) ## run the study in miniature
+	$(MAKE) report CONFIG=config/smoke.yaml
+
+test: lint unit ## lint, unit tests, and the smoke study end to end
+
+lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, mypy
+	ruff check .
+	ruff format --check .
+	snakefmt --check --compact-diff Snakefile workflow
+	snakemake --lint
+	mypy
+
+unit: $(STAMP)
+	pytest
+
+format: $(STAMP) ## rewrite the sources in the house format
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
+	$(BIN)/python -m vitrail.ui --results results --port $(PORT)
+
+quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be reached
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'quarto-cli>=1.6' > $(VENV)/quarto.log 2>&1 \
+	  && echo "vitrail: $$($(BIN)/quarto --version) of Quarto is in $(VENV); make report uses it from now on" \
+	  || { echo "vitrail: Quarto could not be downloaded (details: $(VENV)/quarto.log); the report is rendered by the built-in route until Quarto 1.6 or newer is on PATH"; exit 1; }
+
+lock: ## pin the newest versions within pyproject.toml's bounds into requirements.lock
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,dev]'
+	$(VENV)/lock/bin/python -m pip freeze --exclude vitrail > requirements.lock
+	rm -rf $(VENV)/lock
+
+clean: ## delete the results of all studies (the data and the MLflow store stay)
+	find results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +

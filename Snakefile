@@ -1,0 +1,36 @@
+# vitrail: a Vision Transformer study on MNIST, from the runs to the report.
+#
+#   snakemake --cores all                                     the whole study
+#   snakemake --cores all q6_vit                              what one question needs
+#   snakemake --cores all --configfile config/smoke.yaml      another size of it
+#
+# results/<study>/runs/<run>/ (train) -> <question>/ (questions) -> report/ (report),
+# and from the same files the MLflow store (track).
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+
+configfile: "config/default.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/timing.smk"
+include: "workflow/rules/questions.smk"
+include: "workflow/rules/track.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+        rules.run_table.output,
+        rules.claim_table.output,
+        expand(rules.track.output, stem=STEMS),
+
+
+onsuccess:
+    shell("python -m vitrail.ending --study {STUDY} --results {RESULTS}")

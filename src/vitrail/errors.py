@@ -1,0 +1,31 @@
+"""What goes wrong in a way the user can mend: one sentence, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class VitrailError(Exception):
+    """A problem told in one sentence: what is wrong and what to do about it."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a step's ``main`` and turn what the user can mend into one sentence.
+
+    Exit codes: 0 when the step is done, 1 after a `VitrailError` or a problem of
+    the disk, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
+    """
+    try:
+        main()
+    except VitrailError as error:
+        sys.exit(f"vitrail: {error}")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        sys.exit(
+            f"vitrail: the system refused to read or write{where}: {error.strerror or error}. "
+            "Free the space or the permission it names and run the same command again; "
+            "finished runs are kept."
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,131 @@
+"""Two meters for one call of a model, seconds and memory, and what machine they ran on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MIB = 2**20
+Call = Callable[[], object]
+
+
+def seconds_per_call(call: Call, inner: int, device: torch.device) -> float:
+    """Mean seconds of `inner` calls in a row, timed as one span.
+
+    On a GPU the span is taken between two events on the device itself, so that work
+    still in its queue is neither missed nor counted twice.
+    """
+    if device.type == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        begin.record()
+        for _ in range(inner):
+            call()
+        end.record()
+        torch.cuda.synchronize(device)
+        return begin.elapsed_time(end) / 1000 / inner
+    _synchronise(device)
+    begin_time = time.perf_counter()
+    for _ in range(inner):
+        call()
+    _synchronise(device)
+    return (time.perf_counter() - begin_time) / inner
+
+
+def peak_mib(call: Call, device: torch.device) -> float:
+    """Most memory alive at one time during a call, in MiB above what was alive before it.
+
+    Counts every tensor the call makes, its output and gradients too. Slows the call
+    down, so never measure time along with it. NaN on a device without such a meter.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        torch.cuda.synchronize(device)
+        return float(torch.cuda.max_memory_allocated(device) - before) / MIB
+    if device.type != "cpu":
+        return float("nan")
+    # The profiler's own messages would fill the log, one pair for each call.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    cpu_only = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu_only, profile_memory=True) as profiler:
+        call()
+    # Only the raw events keep the order of allocations; the public tables give net sums.
+    raw: Any = profiler.profiler
+    events = [event for event in raw.kineto_results.events() if event.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak / MIB
+
+
+def page_faults() -> int | None:
+    """Memory pages that the system has handed to this process so far; None if unknown.
+
+    Each costs time: a tensor whose memory is new to the process pays for every 4 KiB.
+    """
+    try:
+        import resource
+    except ImportError:  # not a Unix system
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory it frees, so that large tensors find it again.
+
+    The GNU C library gives blocks of more than 32 MiB back to the system at once and
+    fetches them anew at every call. Returns whether it could be told otherwise; a block
+    that fits nowhere in what is kept is still fetched, and `page_faults` shows it.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of mallopt(3)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """What decides a speed: processor, cores, device, versions and threads; no names."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    return {
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "device": device.type,
+        "device_name": name,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def processor() -> str:
+    """The processor's model, as the system names it."""
+    table = Path("/proc/cpuinfo")
+    if table.exists():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def load_average() -> list[float] | None:
+    """Processes that wanted a core over the last 1, 5 and 15 minutes; None if unknown."""
+    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,53 @@
+"""Q5: the transformer block, in the form of ViT (pre-norm) and of 2017 (post-norm)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from vitrail.model.attention import MultiHeadSelfAttention
+from vitrail.model.mlp import Activation, Mlp
+
+Norm = Literal["pre", "post"]
+NORM_EPS = 1e-6  # timm's value for ViT; PyTorch's default is 1e-5
+
+
+class Block(nn.Module):
+    """Attention then MLP, each with its own residual path: (B, N, D) -> (B, N, D).
+
+    `norm="pre"` is Dosovitskiy et al. 2021, equations 2 and 3; `norm="post"` is
+    Vaswani et al. 2017, section 3.1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        act: Activation = "gelu",
+        norm: Norm = "pre",
+        fused_attn: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = MultiHeadSelfAttention(dim, num_heads, qkv_bias, fused_attn)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act)
+
+    def attention_input(self, x: Tensor) -> Tensor:
+        """What the attention of this block reads."""
+        return self.norm1(x) if self.norm == "pre" else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm == "post":
+            # region: block_post
+            x = self.norm1(x + self.attn(x))
+            return self.norm2(x + self.mlp(x))
+            # endregion: block_post
+        # region: block_pre
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+        # endregion: block_pre

@@ -1,0 +1,161 @@
+"""Q6: the whole Vision Transformer, with timm's argument and parameter names."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.model.block import NORM_EPS, Block, Norm
+from vitrail.model.mlp import Activation
+from vitrail.model.patch_embedding import PatchEmbed, Size
+from vitrail.model.positions import sinusoidal_1d, sinusoidal_2d
+
+Positions = Literal["learned", "sinusoidal", "sinusoidal_2d", "none"]
+Pooling = Literal["token", "avg"]
+
+
+class VisionTransformer(nn.Module):
+    """ViT of Dosovitskiy et al. (2021): (B, in_chans, height, width) -> (B, num_classes).
+
+    The defaults are ViT-B/16 at 224 pixels, as in timm. Beside timm's arguments:
+
+    Args:
+        pos_embed: "learned" (ViT), "sinusoidal" (positions in reading order),
+            "sinusoidal_2d" (row and column) or "none".
+        norm: "pre" (ViT) or "post" (Vaswani et al. 2017; no last norm then).
+        act: activation of the MLP, "gelu" (ViT) or "relu".
+        fused_attn: PyTorch's fused attention kernel, or the written-out form.
+
+    Raises:
+        ValueError: when `patch_size` does not divide `img_size`, `num_heads` does not
+            divide `embed_dim`, a switch has an unknown value, or `global_pool="token"` is
+            asked without a class token.
+    """
+
+    def __init__(
+        self,
+        img_size: Size = 224,
+        patch_size: Size = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        class_token: bool = True,
+        global_pool: Pooling = "token",
+        pos_embed: Positions = "learned",
+        norm: Norm = "pre",
+        act: Activation = "gelu",
+        fused_attn: bool = True,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("global_pool", global_pool, get_args(Pooling)),
+            ("pos_embed", pos_embed, get_args(Positions)),
+            ("norm", norm, get_args(Norm)),
+            ("act", act, get_args(Activation)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        if global_pool == "token" and not class_token:
+            raise ValueError("global_pool 'token' reads the class token: set class_token to true")
+        self.global_pool = global_pool
+        self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
+        self.num_prefix_tokens = int(class_token)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
+        self._add_positions(pos_embed, embed_dim)
+        self.blocks = nn.Sequential(
+            *(
+                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, act, norm, fused_attn)
+                for _ in range(depth)
+            )
+        )
+        # One last norm, before the pooling or after the mean as in timm. A post-norm block
+        # already ends with a norm.
+        last_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS) if norm == "pre" else nn.Identity()
+        self.norm = last_norm if global_pool == "token" else nn.Identity()
+        self.fc_norm = last_norm if global_pool == "avg" else nn.Identity()
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self._initialise()
+
+    def _add_positions(self, pos_embed: Positions, embed_dim: int) -> None:
+        """Make `pos_embed`, (1, prefix + patches, D): a parameter, a constant or None."""
+        patches = self.patch_embed.num_patches
+        if pos_embed == "none":
+            self.pos_embed = None
+        elif pos_embed == "learned":
+            self.pos_embed = nn.Parameter(
+                torch.zeros(1, self.num_prefix_tokens + patches, embed_dim)
+            )
+        else:
+            fixed = (
+                sinusoidal_1d(patches, embed_dim)
+                if pos_embed == "sinusoidal"
+                else sinusoidal_2d(self.patch_embed.grid_size, embed_dim)
+            )
+            # The class token has no place in the image: its row is zero.
+            table = torch.cat([torch.zeros(self.num_prefix_tokens, embed_dim), fixed])
+            self.register_buffer("pos_embed", table[None])
+
+    def _initialise(self) -> None:
+        """Xavier in the blocks as in the paper's own code, the rest as in timm.
+
+        timm's 0.02 everywhere suits a width of 384 and more; at a width of 64 it starts
+        so small that a short training ends several points lower. The class token starts
+        at 1e-6 (timm; zero in the paper's code), not at random values.
+        """
+        for name, module in self.blocks.named_modules():
+            if isinstance(module, nn.Linear):
+                # queries, keys and values are three matrices that share one tensor
+                parts = module.weight.chunk(3) if name.endswith("qkv") else [module.weight]
+                for part in parts:
+                    nn.init.xavier_uniform_(part)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=1e-6)
+        if isinstance(self.pos_embed, nn.Parameter):
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        if isinstance(self.head, nn.Linear):
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """z_0 of equation 1: (B, C, height, width) -> (B, prefix + N, D)."""
+        # region: tokens
+        x = self.patch_embed(images)  # (B, N, D)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        return x
+        # endregion: tokens
+
+    def pool(self, x: Tensor) -> Tensor:
+        """One vector per image, from the class token or the mean of the patch tokens."""
+        # region: pool
+        if self.global_pool == "token":
+            return x[:, 0]
+        return x[:, self.num_prefix_tokens :].mean(dim=1)
+        # endregion: pool
+
+    def forward(self, images: Tensor) -> Tensor:
+        # region: vit
+        x = self.embed(images)  # (B, 1 + N, D)
+        x = self.norm(self.blocks(x))
+        return self.head(self.fc_norm(self.pool(x)))  # (B, num_classes)
+        # endregion: vit
+
+    @torch.no_grad()
+    def attention_maps(self, images: Tensor) -> list[Tensor]:
+        """The attention of every block, (B, H, prefix + N, prefix + N) each."""
+        x, maps = self.embed(images), []
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            maps.append(block.attn.weights(block.attention_input(x)))
+            x = block(x)
+        return maps

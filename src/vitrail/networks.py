@@ -1,0 +1,111 @@
+"""The networks that the study trains, built from an arm's settings."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
+from vitrail.files import read_json
+from vitrail.runs import IMAGE_SIZE, MODEL_FIELDS, Settings
+
+NUM_CLASSES = 10
+IN_CHANS = 1
+
+
+class SmallCnn(nn.Module):
+    """The yardstick: three 3x3 convolutions and a linear head, (B, 1, 28, 28) -> (B, 10).
+
+    Convolution with stride 2, batch norm and ReLU, three times, with `channels`,
+    2 `channels` and 4 `channels` maps; then the mean over the last 4x4 map. `channels`
+    sets the number of parameters, which the study matches to the base ViT.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = [IN_CHANS, channels, 2 * channels, 4 * channels]
+        self.features = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for before, after in pairwise(widths)
+            )
+        )
+        self.head = nn.Linear(widths[-1], NUM_CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Module:
+    """The network of an arm, freshly initialised (or pretrained, for such an arm).
+
+    Takes images (B, 1, 28, 28) and gives logits (B, 10). `weights` is what
+    `vitrail.weights` found; only arms with `pretrained` need it.
+
+    Raises:
+        VitrailError: when the settings name no network, or the weights do not fit.
+    """
+    kind = settings["model"]
+    if kind == "vit":
+        from vitrail.model import VisionTransformer
+
+        arguments = {field: settings[field] for field in MODEL_FIELDS["vit"]}
+        return VisionTransformer(
+            img_size=IMAGE_SIZE, in_chans=IN_CHANS, num_classes=NUM_CLASSES, **arguments
+        )
+    if kind == "cnn":
+        return SmallCnn(settings["channels"])
+    return _timm_model(settings, weights)
+
+
+def _timm_model(settings: Settings, weights: dict[str, Any] | None) -> nn.Module:
+    """A timm ViT adapted to MNIST: 28 pixels, one channel, ten classes."""
+    adapted = {
+        "img_size": IMAGE_SIZE,
+        "patch_size": settings["patch_size"],
+        "in_chans": IN_CHANS,
+        "num_classes": NUM_CLASSES,
+    }
+    name = settings["timm_model"]
+    if settings["pretrained"]:
+        from vitrail.weights import create_pretrained
+
+        if weights is None:
+            raise VitrailError(f"{name}: a pretrained arm needs weights.json (see vitrail.weights)")
+        return create_pretrained(name, weights, **adapted)
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=False, **adapted)
+    except (RuntimeError, TypeError) as error:
+        raise VitrailError(
+            f"config: timm_model {name!r} cannot be built for {IMAGE_SIZE} px images: {error}"
+        ) from error
+
+
+def load_run(folder: Path) -> nn.Module:
+    """The trained network of a finished run, in evaluation mode.
+
+    Raises:
+        VitrailError: when the folder's weights are damaged.
+    """
+    from safetensors.torch import load_model
+
+    settings = read_json(folder / "config.json")["settings"]
+    # The weights of the run replace the pretrained ones, so none need be found again.
+    network = build({**settings, "pretrained": ""} if "pretrained" in settings else settings)
+    try:
+        load_model(network, folder / "model.safetensors")
+    except Exception as error:  # safetensors raises its own and torch's errors
+        raise VitrailError(
+            f"{folder / 'model.safetensors'} is damaged ({error}); delete the folder {folder} "
+            "and run the same command again"
+        ) from error
+    return network.eval()

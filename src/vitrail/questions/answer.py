@@ -1,0 +1,73 @@
+"""What a question hands to the report, and how it lies on disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from vitrail import style
+from vitrail.claims import Claim
+from vitrail.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class Answer:
+    """One question, answered.
+
+    Attributes:
+        sentence: the answer in a line or two of Markdown, numbers first.
+        table: the question's main table, as data.
+        numbers: nested mapping of strings, ready to be printed in prose.
+        claims: what the report asserts here.
+        figures: name -> figure; saved as figures/<name>.svg.
+        tables: name -> Markdown; saved as tables/<name>.md for inclusion.
+        data: name -> further frame; saved as <name>.csv.
+    """
+
+    sentence: str
+    table: pd.DataFrame
+    numbers: dict[str, Any] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    data: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write everything below `folder`; leftovers of an earlier config go away."""
+        for part in ("figures", "tables"):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        for name, figure in self.figures.items():
+            style.save(figure, folder / "figures" / f"{name}.svg")
+        tables = {"claims": claims_markdown(self.claims), **self.tables}
+        for name, text in tables.items():
+            write_text(folder / "tables" / f"{name}.md", text.strip() + "\n")
+        for name, frame in {"table": self.table, **self.data}.items():
+            write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_json(folder / "numbers.json", self.numbers)
+        write_json(folder / "claims.json", [claim.row() for claim in self.claims])
+        write_text(folder / "answer.md", self.sentence.strip() + "\n")
+
+
+def claims_markdown(claims: list[Claim]) -> str:
+    """The claims of a question as a list with their verdicts."""
+    return "\n".join(
+        f"- [{claim.verdict}]{{.verdict .{claim.verdict}}} {claim.sentence} "
+        f"*{claim.evidence}* (`{claim.id}`)"
+        for claim in claims
+    )
+
+
+def markdown_table(frame: pd.DataFrame, caption: str, label: str, left: int = 1) -> str:
+    """A pipe table with a caption; the first `left` columns are text, the rest figures."""
+    names = [str(name) for name in frame.columns]
+    rule = [":---" if position < left else "---:" for position in range(len(names))]
+    rows = [[str(cell) for cell in row] for row in frame.itertuples(index=False)]
+    lines = [f"| {' | '.join(cells)} |" for cells in [names, rule, *rows]]
+    return "\n".join(lines) + f"\n\n: {caption} {{#tbl-{label}}}\n"

@@ -1,0 +1,256 @@
+"""What every experiment gets without a line of Python: table, figure, numbers, claims."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from vitrail import style
+from vitrail.analysis import Estimate, count, estimate, paired_difference, percent, points
+from vitrail.claims import Claim, higher_accuracy
+from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.study import Study
+from vitrail.runs import Experiment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def accuracy(study: Study, experiment: Experiment, arm: str) -> Estimate:
+    """Mean test accuracy of an arm over its finished seeds."""
+    return estimate(list(study.accuracy_by_seed(experiment, arm).values()))
+
+
+def difference(study: Study, experiment: Experiment, first: str, second: str) -> Estimate:
+    """Test accuracy of `first` minus that of `second`, paired by seed."""
+    return paired_difference(
+        study.accuracy_by_seed(experiment, first), study.accuracy_by_seed(experiment, second)
+    )
+
+
+def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:
+    """One row per arm: accuracy with interval, error count, cost, difference to reference."""
+    runs = study.runs(experiment)
+    rows = []
+    for member in experiment.members:
+        mine = runs[(runs["arm"] == member.name) & (runs["status"] == "finished")]
+        value = estimate(mine["test_accuracy"].tolist()) if len(mine) else estimate([])
+        gap = difference(study, experiment, member.name, experiment.reference)
+        rows.append(
+            {
+                "experiment": experiment.name,
+                "arm": member.name,
+                "label": member.label,
+                "model": member.arm.settings["model"],
+                "seeds": value.n,
+                "status": "finished" if value.n else "not run",
+                "test_accuracy": value.mean,
+                "test_accuracy_half_width": value.half_width,
+                "difference": gap.mean,
+                "difference_half_width": gap.half_width,
+                "test_errors": mean_of(mine, "test_errors"),
+                "val_accuracy": mean_of(mine, "val_accuracy"),
+                "parameters": mean_of(mine, "parameters"),
+                "macs": mean_of(mine, "macs"),
+                "train_samples_per_second": mean_of(mine, "train_samples_per_second"),
+                "run_ids": " ".join(mine["run_id"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mean_of(frame: pd.DataFrame, column: str) -> float:
+    """Mean of a column; NaN where no run has it."""
+    return float(frame[column].mean()) if len(frame) and column in frame else math.nan
+
+
+def number(value: float, scale: float = 1, form: str = ",.0f") -> str:
+    """A figure for print, or "not run"."""
+    return "not run" if math.isnan(value) else format(value / scale, form)
+
+
+def numbers(study: Study, experiment: Experiment, table: pd.DataFrame) -> dict[str, Any]:
+    """The strings that prose may quote, by arm."""
+    quoted: dict[str, Any] = {"n": str(len(study.plan.seeds))}
+    for row in table.to_dict("records"):
+        name = row["arm"]
+        gap = Estimate(row["difference"], row["difference_half_width"], row["seeds"])
+        quoted[name.replace(".", "_")] = {
+            "label": row["label"],
+            "accuracy": percent(_accuracy(row)),
+            "errors": number(row["test_errors"]),
+            "difference": points(gap),
+            "parameters": number(row["parameters"]),
+            "macs": number(row["macs"], 1e6, ",.2f"),
+            "images_per_second": number(row["train_samples_per_second"]),
+        }
+    return quoted
+
+
+def _accuracy(row: dict[Any, Any]) -> Estimate:
+    return Estimate(row["test_accuracy"], row["test_accuracy_half_width"], row["seeds"])
+
+
+def decided(study: Study, experiment: Experiment) -> list[Claim]:
+    """The claims of the config about this experiment, with their verdicts."""
+    prefix = experiment.question.split("_")[0]
+    return [
+        higher_accuracy(
+            f"{prefix}-{claim['id']}",
+            claim["sentence"],
+            experiment.member(str(claim["better"])).label,
+            experiment.member(str(claim["worse"])).label,
+            difference(study, experiment, str(claim["better"]), str(claim["worse"])),
+        )
+        for claim in experiment.claims
+    ]
+
+
+def budget(experiment: Experiment, study: Study) -> str:
+    """n, budget and hardware, for captions."""
+    asked = {
+        (member.arm.settings["epochs"], member.arm.settings["train_size"])
+        for member in experiment.members
+    }
+    seeds = len(study.plan.seeds)
+    spent = " or ".join(f"{epochs:g} epoch(s) of {size:,} images" for epochs, size in sorted(asked))
+    return f"{seeds} seed{'s' if seeds > 1 else ''} per arm, {spent}; {study.hardware}"
+
+
+def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
+    """The table that the report prints."""
+    printed = pd.DataFrame(
+        {
+            "Arm": [_row_label(row, experiment) for row in table.to_dict("records")],
+            "Test accuracy": [percent(_accuracy(row)) for row in table.to_dict("records")],
+            "Difference (points)": [
+                "reference"
+                if row["arm"] == experiment.reference and row["seeds"]
+                else points(Estimate(row["difference"], row["difference_half_width"], row["seeds"]))
+                for row in table.to_dict("records")
+            ],
+            "Errors of 10,000": [number(value) for value in table["test_errors"]],
+            "Parameters": [number(value) for value in table["parameters"]],
+            "M MACs": [number(value, 1e6, ",.2f") for value in table["macs"]],
+            "Images/s": [number(value) for value in table["train_samples_per_second"]],
+        }
+    )
+    caption = (
+        f"{experiment.title}: test accuracy with its 95 % interval, difference to the reference "
+        f"paired by seed, mean number of errors, cost of one forward pass and training speed. "
+        f"{budget(experiment, study).capitalize()}."
+    )
+    return markdown_table(printed, caption, f"{experiment.question}-{experiment.name}")
+
+
+def _row_label(row: dict[Any, Any], experiment: Experiment) -> str:
+    return f"{row['label']} [not run]{{.verdict .notrun}}" if not row["seeds"] else row["label"]
+
+
+def figure(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
+    """Left: accuracy with interval and each seed. Right: learning curves."""
+    import matplotlib.pyplot as plt
+
+    there = [member for member in experiment.members if _finished(table, member.name)]
+    colours = dict(zip([m.name for m in there], style.SERIES * 3, strict=False))
+    drawing, (left, right) = plt.subplots(
+        1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
+    )
+    draw_accuracies(left, study, experiment, table, colours)
+    curves = study.histories(experiment)
+    for member in there:
+        mine = curves[curves["arm"] == member.name].groupby("samples")["val_accuracy"]
+        mean = 100 * mine.mean()
+        right.plot(mean.index, mean, color=colours[member.name], marker="o", markersize=3)
+        right.fill_between(
+            mean.index, 100 * mine.min(), 100 * mine.max(), color=colours[member.name], alpha=0.15
+        )
+    right.set(xlabel="training images seen", ylabel="validation accuracy (%)")
+    right.xaxis.set_major_locator(plt.MaxNLocator(4))
+    right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    return drawing
+
+
+def _finished(table: pd.DataFrame, arm: str) -> bool:
+    return bool((table.loc[table["arm"] == arm, "seeds"] > 0).any())
+
+
+def draw_accuracies(
+    axes: Axes, study: Study, experiment: Experiment, table: pd.DataFrame, colours: dict[str, str]
+) -> None:
+    """One line per arm: seeds as dots, mean and 95 % interval; arms not run are named."""
+    labels = []
+    for height, row in enumerate(table.to_dict("records")):
+        labels.append(row["label"])
+        if not row["seeds"]:
+            axes.text(0.02, height, "not run", va="center", transform=axes.get_yaxis_transform())
+            continue
+        colour = colours[row["arm"]]
+        seeds = study.accuracy_by_seed(experiment, row["arm"]).values()
+        axes.scatter(
+            [100 * value for value in seeds], [height] * row["seeds"], s=16, color=colour, alpha=0.5
+        )
+        reach = (
+            0 if math.isnan(row["test_accuracy_half_width"]) else row["test_accuracy_half_width"]
+        )
+        axes.errorbar(
+            100 * row["test_accuracy"], height, xerr=100 * reach, fmt="D", color=colour,
+            markersize=5, capsize=3,
+        )  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("test accuracy (%)")
+
+
+def add(study: Study, answer: Answer, stem: str) -> dict[str, pd.DataFrame]:
+    """Add all experiments of a question to its answer; gives the table of each."""
+    sections, tables = [], {}
+    for experiment in study.plan.of_question(stem):
+        table = tables[experiment.name] = summarise(study, experiment)
+        answer.figures[experiment.name] = figure(study, experiment, table)
+        answer.numbers[experiment.name] = numbers(study, experiment, table)
+        claims = decided(study, experiment)
+        answer.claims += claims
+        answer.tables[experiment.name] = table_markdown(study, experiment, table)
+        sections.append(_section(study, experiment, answer.tables[experiment.name]))
+    answer.tables["experiments"] = "\n\n".join(sections) or "This study has no experiment here."
+    if tables:
+        answer.table = pd.concat(tables.values(), ignore_index=True)
+    return tables
+
+
+def _section(study: Study, experiment: Experiment, table: str) -> str:
+    """An experiment as a subsection of the report."""
+    name = f"{experiment.question}-{experiment.name}"
+    arms = ", ".join(member.label for member in experiment.members)
+    description = experiment.description.strip()
+    drawing = f"figures/{experiment.question}/{experiment.name}.svg"
+    return f"""### {experiment.title} {{#sec-{name}}}
+
+{description}
+
+{table}
+
+![{experiment.title}. Left: test accuracy of each seed (dots), their mean (diamond) and its
+95 % interval. Right: validation accuracy while training, mean and range of the seeds.
+{budget(experiment, study).capitalize()}.]({drawing}){{#fig-{name}
+fig-alt="Two panels comparing {arms}: accuracies with intervals, and learning curves."}}
+"""
+
+
+def best_and_worst(table: pd.DataFrame) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
+    """The finished rows with the highest and the lowest mean accuracy, if there are two."""
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy")
+    if len(ran) < 2:
+        return None
+    first, *_, last = ran.to_dict("records")
+    return last, first
+
+
+def error_count(value: float) -> str:
+    """Errors of 10,000 for print."""
+    return "not run" if math.isnan(value) else count(value)

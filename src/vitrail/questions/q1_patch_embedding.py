@@ -1,0 +1,150 @@
+"""Q1: the patch embedding, and the proof that it is a convolution."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vitrail import style
+from vitrail.analysis import count
+from vitrail.claims import holds
+from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.experiments import add
+from vitrail.questions.study import Study
+from vitrail.runs import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+TOLERANCE = 1e-5
+
+
+def answer(study: Study) -> Answer:
+    """The table of patch sizes, the patches of a digit, the learned filters."""
+    settings = study.plan.arms[study.plan.base].settings
+    patch, width = settings["patch_size"], settings["embed_dim"]
+    network: Any = study.network(study.plan.base)
+    images, raw = study.images(10, study.plan.base)
+    gap = convolution_gap(network, images)
+    table = patch_table(width)
+    tokens = (IMAGE_SIZE // patch) ** 2
+    sentence = (
+        f"A {IMAGE_SIZE} × {IMAGE_SIZE} digit is cut into {tokens} patches of {patch} × {patch} "
+        f"pixels, and one {patch * patch} × {width} matrix projects each of them. It is the same "
+        f"function as a convolution with kernel and stride {patch}: the two differ by at most "
+        f"{gap:.1e} on ten test digits."
+    )
+    result = Answer(
+        sentence=sentence,
+        table=table,
+        numbers={
+            "tokens": count(tokens),
+            "patch_size": count(patch),
+            "embed_dim": count(width),
+            "values": count(patch * patch),
+            "parameters": count(patch * patch * width + width),
+            "gap": f"{gap:.1e}",
+        },
+        claims=[
+            holds(
+                "q1-is-a-convolution",
+                "Projecting flattened patches and convolving with stride P are one function.",
+                f"largest difference of the two on ten test digits below {TOLERANCE:.0e}",
+                f"largest difference {gap:.1e}",
+                gap < TOLERANCE,
+            )
+        ],
+        figures={
+            "patches": draw_patches(raw[5], patch),
+            "filters": draw_filters(network.patch_embed.proj.weight.detach().numpy(), patch),
+        },
+        tables={
+            "patch_sizes": markdown_table(
+                table.rename(
+                    columns={
+                        "patch_size": "Patch size",
+                        "tokens": "Patches N",
+                        "values": "Values per patch",
+                        "parameters": "Parameters of the projection",
+                        "ratio": "Width per value",
+                    }
+                ),
+                f"What the patch size decides, for a {IMAGE_SIZE} × {IMAGE_SIZE} image of one "
+                f"channel and a width of {width}.",
+                "q1-sizes",
+                left=0,
+            )
+        },
+    )
+    add(study, result, "q1_patch_embedding")
+    result.table = table
+    return result
+
+
+def convolution_gap(network: Any, images: Tensor) -> float:
+    """Largest difference between the projection of patches and the strided convolution."""
+    import torch
+
+    with torch.inference_mode():
+        embed = network.patch_embed
+        return float((embed(images) - embed.as_convolution(images)).abs().max())
+
+
+def patch_table(width: int) -> pd.DataFrame:
+    """Every patch size that divides the image, and what follows from it."""
+    sizes = [size for size in range(1, IMAGE_SIZE + 1) if IMAGE_SIZE % size == 0]
+    return pd.DataFrame(
+        {
+            "patch_size": sizes,
+            "tokens": [(IMAGE_SIZE // size) ** 2 for size in sizes],
+            "values": [size * size for size in sizes],
+            "parameters": [f"{size * size * width + width:,}" for size in sizes],
+            "ratio": [f"{width / size**2:.3g}" for size in sizes],
+        }
+    )
+
+
+def draw_patches(image: np.ndarray, patch: int) -> Figure:
+    """A digit, its grid, and the sequence that the transformer reads."""
+    import matplotlib.pyplot as plt
+
+    side = IMAGE_SIZE // patch
+    tiles = image.reshape(side, patch, side, patch).swapaxes(1, 2).reshape(-1, patch, patch)
+    drawing = plt.figure(figsize=(style.WIDTH, 2.6))
+    halves: Any = drawing.subfigures(1, 2, width_ratios=[1, 2])
+    left, right = halves
+    axes = left.subplots()
+    axes.imshow(image, cmap=style.DIGITS)
+    for line in range(0, IMAGE_SIZE + 1, patch):
+        axes.axhline(line - 0.5, color=style.COLOURS["cnn"], linewidth=1)
+        axes.axvline(line - 0.5, color=style.COLOURS["cnn"], linewidth=1)
+    axes.set_axis_off()
+    axes.set_title(f"{IMAGE_SIZE} × {IMAGE_SIZE} image")
+    columns = min(len(tiles), 2 * side)
+    grid = right.subplots(-(-len(tiles) // columns), columns, squeeze=False)
+    right.suptitle(f"{len(tiles)} tokens of {patch * patch} values, in reading order", fontsize=9.5)
+    for index, cell in enumerate(grid.flat):
+        cell.set_axis_off()
+        if index < len(tiles):
+            cell.imshow(tiles[index], cmap=style.DIGITS, vmin=0, vmax=255)
+            cell.set_title(str(index + 1), fontsize=7, loc="center", pad=2)
+    return drawing
+
+
+def draw_filters(weight: np.ndarray, patch: int) -> Figure:
+    """Principal directions of the learned projection: what it looks for in a patch."""
+    import matplotlib.pyplot as plt
+
+    _, strength, directions = np.linalg.svd(weight, full_matrices=False)
+    shown = min(16, len(directions))
+    share = strength**2 / np.sum(strength**2)
+    drawing, grid = plt.subplots(2, shown // 2, figsize=(style.WIDTH, 2.1), squeeze=False)
+    for axes, direction, part in zip(grid.flat, directions, share, strict=False):
+        reach = np.abs(direction).max()
+        axes.imshow(direction.reshape(patch, patch), cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axes.set_title(f"{100 * part:.0f} %", fontsize=7.5, loc="center", pad=2)
+        axes.set_axis_off()
+    return drawing

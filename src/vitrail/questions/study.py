@@ -1,0 +1,127 @@
+"""What a question may read: the plan, the finished runs, their curves and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vitrail.config import Config
+from vitrail.errors import VitrailError
+from vitrail.files import read_json
+from vitrail.runs import Experiment, Plan, expand, run_id
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vitrail.data import Mnist
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished part of a study, as one question sees it."""
+
+    config: Config
+    results: Path
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Arms and experiments of the config."""
+        return expand(self.config)
+
+    @property
+    def folder(self) -> Path:
+        """results/<study>."""
+        return self.results / self.plan.study
+
+    @cached_property
+    def mnist(self) -> Mnist:
+        """The data of every run."""
+        from vitrail.data import load_mnist
+
+        return load_mnist(self.results / "data")
+
+    def run_folder(self, arm_id: str, seed: int) -> Path:
+        """Where a run lies."""
+        return self.folder / "runs" / run_id(arm_id, seed)
+
+    def summary(self, arm_id: str, seed: int) -> dict[str, Any]:
+        """The figures of a run, or the reason why there are none."""
+        path = self.run_folder(arm_id, seed) / "summary.json"
+        if not path.exists():
+            raise VitrailError(f"{path} is missing; run snakemake --cores all again")
+        return read_json(path)
+
+    def runs(self, experiment: Experiment) -> pd.DataFrame:
+        """One row per run of an experiment: arm, label, seed and the summary's figures."""
+        rows = []
+        for member in experiment.members:
+            for seed in self.plan.seeds:
+                summary = self.summary(member.arm.arm_id, seed)
+                rows.append(
+                    {
+                        "arm": member.name,
+                        "label": member.label,
+                        "model": member.arm.settings["model"],
+                        "run_id": run_id(member.arm.arm_id, seed),
+                        "seed": seed,
+                        **{key: value for key, value in summary.items() if key != "files"},
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def histories(self, experiment: Experiment) -> pd.DataFrame:
+        """The curves of all finished runs of an experiment, with arm, label and seed."""
+        frames = []
+        for member in experiment.members:
+            for seed in self.plan.seeds:
+                path = self.run_folder(member.arm.arm_id, seed) / "history.csv"
+                if path.exists():
+                    curve = pd.read_csv(path)
+                    frames.append(curve.assign(arm=member.name, label=member.label, seed=seed))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def accuracy_by_seed(self, experiment: Experiment, arm: str) -> dict[int, float]:
+        """Test accuracy of each finished run of an arm."""
+        runs = self.runs(experiment)
+        finished = runs[(runs["arm"] == arm) & (runs["status"] == "finished")]
+        return dict(zip(finished["seed"], finished["test_accuracy"], strict=True))
+
+    def test_logits(self, arm_id: str, seed: int) -> np.ndarray:
+        """Logits on the test set, (10000, 10)."""
+        path = self.run_folder(arm_id, seed) / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["test_logits"]
+        except (OSError, ValueError, KeyError) as error:
+            raise VitrailError(
+                f"{path} is missing or damaged ({error}); delete its folder and run again"
+            ) from error
+
+    def network(self, arm_id: str, seed: int | None = None) -> nn.Module:
+        """The trained network of an arm, by default of the first seed."""
+        from vitrail.networks import load_run
+
+        return load_run(self.run_folder(arm_id, self.plan.seeds[0] if seed is None else seed))
+
+    def images(self, count: int, arm_id: str) -> tuple[Any, np.ndarray]:
+        """The first test image of each of `count` digits: (normalised tensor, raw pixels)."""
+        import torch
+
+        from vitrail.train import pixels
+
+        labels = self.mnist.test_labels
+        chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(count)]
+        raw = self.mnist.test_images[chosen]
+        settings = self.plan.arms[arm_id].settings
+        return pixels(raw, settings, torch.device("cpu")), raw
+
+    @property
+    def hardware(self) -> str:
+        """Where the first run of the base arm was computed, for captions."""
+        facts = read_json(self.run_folder(self.plan.base, self.plan.seeds[0]) / "env.json")
+        return f"{facts['hardware']}, {facts['threads']} thread, torch {facts['versions']['torch']}"

@@ -1,0 +1,72 @@
+"""One look for every figure: size, type, and a colour per kind of model.
+
+The palette is Okabe and Ito's, made for colour-blind readers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH = 6.6  # inches; the text column of the PDF
+INK = "#22313f"
+GRID = "#e3e7ea"
+COLOURS = {
+    "vit": "#0072b2",
+    "cnn": "#d55e00",
+    "timm": "#009e73",
+    "reference": "#7a8288",
+    "accent": "#cc79a7",
+}
+SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a8288"]
+DIGITS = "Greys"  # colour map of images
+HEAT = "viridis"  # colour map of attention
+
+
+def use() -> None:
+    """Set the house style for the figures that this process draws."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    mpl.use("Agg")
+    sns.set_theme(
+        style="whitegrid",
+        palette=SERIES,
+        rc={
+            "font.family": "DejaVu Sans",
+            "font.size": 9,
+            "axes.titlesize": 9.5,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8.5,
+            "ytick.labelsize": 8.5,
+            "legend.fontsize": 8.5,
+            "legend.frameon": False,
+            "axes.edgecolor": INK,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "grid.color": GRID,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlelocation": "left",
+            "figure.constrained_layout.use": True,
+            "lines.linewidth": 1.6,
+            # Identical bytes for identical figures, and text that needs no font to show.
+            "svg.hashsalt": "vitrail",
+            "svg.fonttype": "path",
+        },
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG without a date in it, and free it."""
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)

@@ -1,0 +1,257 @@
+"""Train one arm: every seed of it, one after the other, each into its run folder.
+
+One process per arm, because starting torch costs as much as a short training. On one
+machine and one build of torch the same settings and seed give the same bits: one
+thread, deterministic kernels, and random numbers that depend on the seed alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitrail.data import Mnist, Split, load_mnist, split
+from vitrail.device import autocast, environment, faster_precision, pick_device
+from vitrail.efficiency import count_macs, count_parameters
+from vitrail.errors import VitrailError, run_command
+from vitrail.files import read_json
+from vitrail.networks import build
+from vitrail.run_folder import write_run
+from vitrail.runs import IMAGE_SIZE, Settings, arm_id, run_id
+
+EVALUATION_BATCH = 500
+Found = dict[str, Any]  # the content of weights.json
+
+
+@dataclass
+class Log:
+    """What a training leaves: one row per evaluation, and the clock beside it."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[dict[str, Any]] = field(default_factory=list)
+
+
+def pixels(images: np.ndarray, settings: Settings, device: torch.device) -> Tensor:
+    """uint8 (N, 28, 28) -> normalised float32 (N, 1, 28, 28) on the device."""
+    scaled = torch.from_numpy(np.array(images)).to(device).float().div_(255)
+    return scaled.sub_(settings["pixel_mean"]).div_(settings["pixel_std"]).unsqueeze_(1)
+
+
+def batches(samples: int, settings: Settings, seed: int) -> Iterator[Tensor]:
+    """Indices of each step, (batch_size,): every epoch a new order, the rest dropped.
+
+    The order depends on the seed, the number of images and the batch size alone, so
+    arms that are compared see the same images in the same order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = settings["batch_size"]
+    whole, part = divmod(settings["epochs"], 1)
+    for epoch in range(math.ceil(settings["epochs"])):
+        order = torch.randperm(samples, generator=generator)
+        share = samples if epoch < whole else round(part * samples)
+        for start in range(0, share - size + 1, size):
+            yield order[start : start + size]
+
+
+def steps_of(settings: Settings) -> int:
+    """Optimiser steps of a run."""
+    whole, part = divmod(settings["epochs"], 1)
+    size, samples = settings["batch_size"], settings["train_size"]
+    return int(whole) * (samples // size) + round(part * samples) // size
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine to zero."""
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return (step + 1) / ramp
+    return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The optimiser; weight decay acts on matrices only, as is usual for ViTs."""
+    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings["weight_decay"]},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings["optimizer"] == "sgd":
+        return torch.optim.SGD(groups, lr=settings["learning_rate"], momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings["learning_rate"], fused=True)
+
+
+@torch.inference_mode()
+def logits_of(network: nn.Module, images: Tensor, precision: str) -> Tensor:
+    """Logits of all images, (N, 10) float32, in evaluation mode."""
+    network.eval()
+    with autocast(images.device, precision):
+        parts = [network(part) for part in images.split(EVALUATION_BATCH)]
+    network.train()
+    return torch.cat(parts).float()
+
+
+def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """(mean cross-entropy, accuracy in [0, 1]) of logits (N, 10)."""
+    loss = F.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(dim=1) == labels).double().mean().item()
+
+
+def fit(
+    network: nn.Module,
+    data: Split,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    precision: str,
+    title: str,
+) -> Log:
+    """Train in place and evaluate on the validation split at equal distances.
+
+    The network after the last step is the result: the learning rate has decayed to
+    zero by then, and no step is picked by looking at an accuracy.
+    """
+    from tqdm import tqdm
+
+    train = pixels(data.train_images, settings, device)
+    labels = torch.from_numpy(np.array(data.train_labels)).long().to(device)
+    validation = pixels(data.validation_images, settings, device)
+    validation_labels = torch.from_numpy(np.array(data.validation_labels)).long().to(device)
+    optimizer = make_optimizer(network, settings)
+    steps = steps_of(settings)
+    points = {
+        round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
+    }
+    log, losses, spent, started = Log(), [], 0.0, time.perf_counter()
+    network.train()
+    bar = tqdm(
+        enumerate(batches(len(train), settings, seed), start=1),
+        total=steps, desc=title, unit="step", mininterval=5, file=sys.stderr,
+    )  # fmt: skip
+    for step, chosen in bar:
+        rate = settings["learning_rate"] * schedule(step - 1, steps, settings["warmup"])
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chosen = chosen.to(device)
+        with autocast(device, precision):
+            loss = F.cross_entropy(network(train[chosen]), labels[chosen])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        if step in points:
+            train_loss = torch.stack(losses).double().mean().item()  # waits for the device
+            spent += time.perf_counter() - started
+            value, accuracy = score(logits_of(network, validation, precision), validation_labels)
+            log.history.append(
+                {
+                    "step": step,
+                    "epoch": round(step * settings["batch_size"] / len(train), 6),
+                    "samples": step * settings["batch_size"],
+                    "train_loss": train_loss,
+                    "val_loss": value,
+                    "val_accuracy": accuracy,
+                    "learning_rate": rate,
+                }
+            )
+            log.seconds.append({"step": step, "seconds": round(spent, 3)})
+            bar.set_postfix(val_accuracy=f"{accuracy:.4f}")
+            losses, started = [], time.perf_counter()
+    return log
+
+
+def run(
+    settings: Settings, seed: int, mnist: Mnist, device: torch.device, weights: Found | None
+) -> tuple[nn.Module, Log, np.ndarray, dict[str, Any]]:
+    """One run: (trained network, log, test logits (10000, 10), summary).
+
+    The test set is read here, once, after the last step.
+    """
+    torch.manual_seed(seed)
+    precision = settings["precision"]
+    if precision == "auto":
+        precision = faster_precision(device)
+    data = split(mnist, settings["validation"], settings["train_size"])
+    network = build(settings, weights).to(device)
+    example = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device)
+    macs = count_macs(network, example)
+    name = run_id(arm_id(settings), seed)
+    begun = time.perf_counter()
+    log = fit(network, data, settings, seed, device, precision, name)
+    logits = logits_of(network, pixels(mnist.test_images, settings, device), precision).cpu()
+    labels = torch.from_numpy(np.array(mnist.test_labels)).long()
+    test_loss, test_accuracy = score(logits, labels)
+    last = log.history[-1]
+    training_seconds = log.seconds[-1]["seconds"]
+    summary = {
+        "status": "finished",
+        "reason": "",
+        "precision_used": precision,
+        "parameters": count_parameters(network),
+        "macs": macs,
+        "samples": last["samples"],
+        "seconds": round(time.perf_counter() - begun, 3),
+        "train_samples_per_second": round(last["samples"] / max(training_seconds, 1e-3), 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "train_loss": last["train_loss"],
+        "val_loss": last["val_loss"],
+        "val_accuracy": last["val_accuracy"],
+        "test_loss": test_loss,
+        "test_accuracy": test_accuracy,
+        "test_errors": int((logits.argmax(dim=1) != labels).sum()),
+    }
+    return network, log, logits.numpy(), summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train one arm with all its seeds.")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON of the arm")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the MNIST files")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the run folders")
+    parser.add_argument("--weights", type=Path, help="weights.json, for a pretrained arm")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    arguments = parser.parse_args()
+
+    settings = arguments.settings
+    device = pick_device(arguments.device)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    weights = read_json(arguments.weights) if arguments.weights else None
+    facts = environment(device) | {"data": read_json(arguments.data / "source.json")}
+    folders = {seed: arguments.runs / run_id(arm_id(settings), seed) for seed in arguments.seeds}
+    if settings.get("pretrained") and (weights is None or weights["status"] != "available"):
+        reason = weights["reason"] if weights else "weights.json was not given"
+        for seed, folder in folders.items():
+            write_run(folder, settings, seed, {"status": "not run", "reason": reason}, facts)
+        print(f"train: {arm_id(settings)} not run: {reason}")
+        return
+    mnist = load_mnist(arguments.data)
+    if steps_of(settings) < settings["evaluations"]:
+        raise VitrailError(
+            f"config: {arm_id(settings)}: epochs {settings['epochs']} of {settings['train_size']} "
+            f"images make {steps_of(settings)} steps, fewer than evaluations "
+            f"{settings['evaluations']}"
+        )
+    for seed, folder in folders.items():
+        network, log, logits, summary = run(settings, seed, mnist, device, weights)
+        tables = {"history.csv": log.history, "timing.csv": log.seconds}
+        write_run(folder, settings, seed, summary, facts, (network, tables, logits))
+        print(f"train: {folder.name} test accuracy {summary['test_accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,129 @@
+"""The browser's view: clear words when it cannot open, and nobody else can look in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mlflow", reason="MLflow is not installed")
+
+from vitrail import ui
+from vitrail.errors import VitrailError
+from vitrail.tracking import store
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ui.HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def start(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "vitrail.ui", *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(PROJECT / "src")} | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def listeners(port: int) -> set[str]:
+    """Local addresses, as /proc writes them, on which somebody listens at the port."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state = line.split()[:4]
+            address, _, hexadecimal = local.partition(":")
+            if state == "0A" and int(hexadecimal, 16) == port:
+                found.add(address)
+    return found
+
+
+def test_without_a_store_it_says_what_to_run(tmp_path: Path, own: None) -> None:
+    with pytest.raises(VitrailError, match=r"mlflow\.db is missing.*make report"):
+        ui.command(tmp_path / "results", 5000)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_store_is_named(tmp_path: Path, own: None) -> None:
+    store.database(tmp_path).write_bytes(b"nonsense" * 1000)
+    with pytest.raises(VitrailError, match=r"mlflow\.db is damaged.*delete"):
+        ui.command(tmp_path, 5000)
+
+
+def test_a_busy_port_is_named() -> None:
+    with socket.socket() as other:
+        other.bind((ui.HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(VitrailError, match=rf"port {port} .*in use.*make ui PORT=5001"):
+            ui.check_port(port)
+    ui.check_port(port)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_an_impossible_port_is_named(port: int) -> None:
+    with pytest.raises(VitrailError, match=f"{port} is no port"):
+        ui.check_port(port)
+
+
+def test_a_server_elsewhere_is_pointed_to_without_its_password(tmp_path: Path) -> None:
+    there = start(tmp_path, MLFLOW_TRACKING_URI="https://me:secret@mlflow.example.org")
+    told = there.communicate(timeout=60)[0]
+    assert there.returncode == 0
+    assert "https://mlflow.example.org" in told
+    assert "secret" not in told
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc to see who listens")
+def test_it_serves_on_the_loopback_address_only(
+    tmp_path: Path, own: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.initialise(tmp_path / "results")
+    port = free_port()
+    server = start(tmp_path, "--port", str(port))
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://{ui.HOST}:{port}/health", timeout=5) as page:
+                    assert page.status == 200
+                break
+            except OSError:
+                assert server.poll() is None, server.communicate()[0]
+                assert time.monotonic() < deadline, "the server did not come up"
+                time.sleep(0.2)
+        assert listeners(port) == {"0100007F"}  # 127.0.0.1, and neither 0.0.0.0 nor IPv6
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{ui.HOST}:{port}")
+        assert store.initialise(tmp_path / "none").endswith("answers")
+        assert server.stdout is not None
+        assert f"http://127.0.0.1:{port}/#/experiments" in server.stdout.readline()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}  # nothing beside the store

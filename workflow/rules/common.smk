@@ -1,0 +1,124 @@
+# Names and helpers that the other rule files use. Parsing imports no torch.
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+SOURCE = ROOT / "src" / "vitrail"
+# Steps are `python -m vitrail...` commands: of this checkout, by the Python that runs
+# Snakemake, without anything installed beyond the dependencies.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+sys.path.insert(0, str(ROOT / "src"))
+
+from vitrail import config as study_config
+from vitrail import runs as study_runs
+from vitrail.errors import VitrailError
+
+try:
+    study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
+    PLAN = study_runs.expand(config)
+    TIMING = study_runs.timing_settings(config)
+except VitrailError as error:
+    raise WorkflowError(str(error)) from None
+
+STUDY = PLAN.study
+STEMS = study_config.STEMS
+RESULTS = "results"
+ENVIRONMENT = "../../environment.yml"
+MNIST = expand("results/data/{name}", name=[*study_runs.MNIST_FILES, "source.json"])
+
+
+def source(*names):
+    """Source files of the package, as named inputs of the rules whose results they decide."""
+    found = [path for name in names for path in sorted(SOURCE.glob(name))]
+    return [path.relative_to(ROOT).as_posix() for path in found]
+
+
+CODE_MODEL = source("model/*.py", "networks.py")
+CODE_TRAIN = [*CODE_MODEL, *source("train.py", "data.py", "device.py", "run_folder.py")]
+CODE_QUESTIONS = source(
+    "analysis.py", "claims.py", "style.py", "efficiency.py", "scaling.py"
+) + source("questions/[!q]*.py")
+
+
+def sorted_json(content):
+    """JSON for a command line, the same for the same content."""
+    return json.dumps(content, sort_keys=True)
+
+
+def part_of_config(stem):
+    """The config as far as one question depends on it: not the arms of the others."""
+    others = {
+        name: {"timing": {}} if name == "q7_complexity" else {}
+        for name in STEMS
+        if name != stem
+    }
+    return {**config, "questions": {**others, stem: config["questions"][stem]}}
+
+
+def run_files(arms, names):
+    """Files of all runs of some arms."""
+    return expand(
+        f"{RESULTS}/{STUDY}/runs/{{arm}}-s{{seed}}/{{name}}",
+        arm=arms,
+        seed=PLAN.seeds,
+        name=names,
+    )
+
+
+def arms_read_by(stem):
+    """The arms that a question reads: its own, and the base ViT for its pictures."""
+    return sorted({*PLAN.arms_of(stem), PLAN.base})
+
+
+def arms_at_home(stem):
+    """The arms whose runs MLflow keeps under this question."""
+    return sorted(arm.arm_id for arm in PLAN.arms.values() if arm.question == stem)
+
+
+def settings_of(wildcards):
+    return sorted_json(PLAN.arms[wildcards.arm].settings)
+
+
+def needs_weights(arm):
+    return bool(PLAN.arms[arm].settings.get("pretrained"))
+
+
+def weights_of(wildcards):
+    """weights.json for a pretrained arm, nothing for the others."""
+    return rules.imagenet_weights.output if needs_weights(wildcards.arm) else []
+
+
+def training_work(arm):
+    """Rough work of an arm, to start the longest trainings first."""
+    settings = PLAN.arms[arm].settings
+    images = settings["epochs"] * settings["train_size"]
+    if settings["model"] == "cnn":
+        return images * settings["channels"] ** 2 * 300
+    tokens = (28 // settings["patch_size"]) ** 2 + 1
+    # timm's models are taken for ViT-S, the only one that the study has.
+    return (
+        images
+        * tokens
+        * settings.get("embed_dim", 384) ** 2
+        * settings.get("depth", 12)
+    )
+
+
+WORK = {arm: training_work(arm) for arm in PLAN.arms}
+LONGEST = sorted(arm for arm in WORK if WORK[arm] > 2 * sum(WORK.values()) / len(WORK))
+
+
+wildcard_constraints:
+    arm="|".join(map(re.escape, PLAN.arms)),
+    stem="|".join(STEMS),

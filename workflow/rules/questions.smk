@@ -1,0 +1,39 @@
+# From finished runs to tables, figures, numbers and claims, question by question.
+# Each question is a target of its own: snakemake --cores all q6_vit
+
+PRODUCTS = ["table.csv", "numbers.json", "claims.json", "answer.md", "tables/claims.md"]
+
+
+def read_by(stem):
+    """What a question reads beside the data and the run folders."""
+    return {
+        "q7_complexity": rules.timing.output,
+        "q8_transfer": rules.imagenet_weights.output,
+    }.get(stem, [])
+
+
+for stem in STEMS:
+
+    rule:
+        name:
+            stem
+        input:
+            data=MNIST,
+            runs=run_files(arms_read_by(stem), ["summary.json"]),
+            more=read_by(stem),
+            code=CODE_QUESTIONS + source(f"questions/{stem}.py"),
+        output:
+            expand(f"{RESULTS}/{STUDY}/{stem}/{{name}}", name=PRODUCTS),
+            directory(f"{RESULTS}/{STUDY}/{stem}/figures"),
+        log:
+            f"{RESULTS}/{STUDY}/logs/{stem}.log",
+        conda:
+            ENVIRONMENT
+        params:
+            stem=stem,
+            config=sorted_json(part_of_config(stem)),
+        message:
+            f"Answer {stem}"
+        shell:
+            "python -m vitrail.questions {params.stem} --config {params.config:q}"
+            " --results results > {log} 2>&1"

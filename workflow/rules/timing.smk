@@ -1,0 +1,25 @@
+# Q7's clock. It asks for every core, so nothing else runs beside it.
+
+
+rule timing:
+    input:
+        code=CODE_MODEL
+        + source("timing*.py", "meters.py", "efficiency.py", "scaling.py"),
+    output:
+        table=f"{RESULTS}/{STUDY}/timing/attention.csv",
+        samples=f"{RESULTS}/{STUDY}/timing/attention_samples.csv",
+        facts=f"{RESULTS}/{STUDY}/timing/env.json",
+    log:
+        f"{RESULTS}/{STUDY}/logs/timing.log",
+    # First of all: later it would wait for every training to end.
+    priority: 100
+    conda:
+        ENVIRONMENT
+    threads: max(1, workflow.cores or 1)
+    params:
+        settings=sorted_json(TIMING),
+    message:
+        "Time attention against the number of tokens, alone on the machine"
+    shell:
+        "python -m vitrail.timing --params {params.settings:q} --out {output.table}"
+        " --log-env {output.facts} > {log} 2>&1"

@@ -92,7 +92,15 @@ def test_the_step_writes_every_row_and_column(monkeypatch, tmp_path):
         assert sorted(own["repeat"]) == [0, 1, 2, 3]
         assert own["seconds"].median() == pytest.approx(row["median_seconds"], rel=1e-4)
 
-    assert {"cpu", "cores", "torch", "threads", "load_before", "load_after", "device"} <= set(env)
+    assert {
+        "hardware",
+        "cores",
+        "versions",
+        "threads",
+        "load_average",
+        "load_average_after",
+        "device",
+    } <= set(env)
     assert env["settings"]["tokens"] == [8, 32] and env["threads"] == threads + 1
 
 
@@ -272,7 +280,7 @@ def test_params_that_are_not_json(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a CUDA device")
 def test_a_device_that_is_not_there():
-    with pytest.raises(VitrailError, match=r"timing.device is cuda"):
+    with pytest.raises(VitrailError, match=r"device is 'cuda'"):
         timing.measure(TINY | {"device": "cuda"})
 
 

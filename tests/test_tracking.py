@@ -209,7 +209,7 @@ def test_runs_are_nested_and_tagged(results: Path) -> None:
             assert tags["vitrail.data_sha256"] == records.data_checksum({"a": "11", "b": "22"})
             assert tags["vitrail.claims"] == "q6-better"
         parent = client.get_run(told["arms"][arm_id(BASE)])
-        assert parent.info.run_name == "models/base"
+        assert parent.info.run_name == "base"
         values = [1 - 0.8, 1 - 0.9]
         assert parent.data.metrics["test_accuracy_mean"] == statistics.fmean(values)
         assert parent.data.metrics["test_accuracy_std"] == statistics.stdev(values)

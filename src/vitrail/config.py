@@ -8,6 +8,7 @@ each time it parses the workflow.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,29 @@ def validate(config: Mapping[str, Any], schema_file: Path) -> None:
     import jsonschema
     import yaml
 
+    _check_plain(config, "")
     schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(schema)
     error = jsonschema.exceptions.best_match(validator.iter_errors(dict(config)))
     if error is not None:
         raise VitrailError(_sentence(error))
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Keys are text and numbers are finite, which YAML does not see to and JSON needs."""
+    if isinstance(value, Mapping):
+        for key, content in value.items():
+            if not isinstance(key, str):
+                raise VitrailError(
+                    f"config: the key {key!r} under {where or '(top level)'} is not text; "
+                    "put it in quotes"
+                )
+            _check_plain(content, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for position, content in enumerate(value):
+            _check_plain(content, f"{where}.{position}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise VitrailError(f"config: {where} is {value}, but must be a finite number")
 
 
 def _sentence(error: Any) -> str:
@@ -57,11 +76,8 @@ def _sentence(error: Any) -> str:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"config: {key}: the key {missing} is missing"
-    if error.validator == "propertyNames":
-        return (
-            f"config: {key}: the name {error.instance!r} is not allowed; "
-            f"{_expectation(error.parent or error)}"
-        )
+    if "propertyNames" in error.absolute_schema_path:
+        return f"config: {key}: the name {error.instance!r} {_expectation(error)}"
     return f"config: {key} is {error.instance!r}, but {_expectation(error)}"
 
 
@@ -80,8 +96,12 @@ def _expectation(error: Any) -> str:
         "exclusiveMaximum": f"must be less than {value}",
         "minItems": f"needs at least {value} item(s)",
         "uniqueItems": "names an item twice",
-        "pattern": f"must match {value} (letters, digits, - and _)",
+        "pattern": f"must be made of letters, digits, - and _ (pattern {value})",
         "minProperties": f"needs at least {value} key(s)",
+        "maxProperties": f"takes at most {value} key(s)",
+        "minLength": "must not be empty",
+        "const": f"must be {value!r}",
+        "not": "that name is taken by a folder of results/; choose another",
     }
     return words.get(rule, str(error.message))
 
@@ -101,7 +121,8 @@ def load(files: list[Path]) -> Config:
         except OSError as error:
             raise VitrailError(f"config: {file} cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise VitrailError(f"config: {file} is not valid YAML in UTF-8: {error}") from error
+            reason = " ".join(str(error).split())
+            raise VitrailError(f"config: {file} is not valid YAML in UTF-8: {reason}") from error
         if not isinstance(content, dict):
             raise VitrailError(f"config: {file} must hold keys and values")
         merge(merged, content)
@@ -111,7 +132,10 @@ def load(files: list[Path]) -> Config:
 def merge(base: Config, over: Mapping[str, Any]) -> None:
     """Lay `over` on `base` in place: mappings are merged, everything else is replaced."""
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            merge(base[key], value)
+        if isinstance(value, Mapping):
+            # A copy: a YAML anchor is one object in several places.
+            below = base[key] if isinstance(base.get(key), dict) else {}
+            base[key] = below
+            merge(below, value)
         else:
             base[key] = value

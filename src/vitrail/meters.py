@@ -1,13 +1,11 @@
-"""Two meters for one call of a model, seconds and memory, and what machine they ran on."""
+"""Two meters for one call of a model: seconds and memory."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -94,36 +92,6 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # another C library
         return False
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
-
-
-def describe_machine(device: torch.device) -> dict[str, Any]:
-    """What decides a speed: processor, cores, device, versions and threads; no names."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "device": device.type,
-        "device_name": name,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def processor() -> str:
-    """The processor's model, as the system names it."""
-    table = Path("/proc/cpuinfo")
-    if table.exists():
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def load_average() -> list[float] | None:
-    """Processes that wanted a core over the last 1, 5 and 15 minutes; None if unknown."""
-    return [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None
 
 
 def _synchronise(device: torch.device) -> None:

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,22 +148,21 @@ def run_id(arm_id: str, seed: int) -> str:
 def relevant(settings: Settings) -> Settings:
     """The settings that a model of this kind reads, in a fixed order."""
     fields = TRAINING_FIELDS + MODEL_FIELDS[settings["model"]]
-    return {field: settings[field] for field in sorted(fields)}
+    return {field: _canonical(settings[field]) for field in sorted(fields)}
 
 
 def arm_id(settings: Settings) -> str:
     """A readable slug and a hash of exactly the settings that decide the outcome."""
-    content = json.dumps(_canonical(settings), sort_keys=True)
+    content = json.dumps(settings, sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return f"{_slug(settings)}-{digest}"
 
 
-def _canonical(settings: Settings) -> Settings:
+def _canonical(value: Any) -> Any:
     """4 and 4.0 are the same setting."""
-    return {
-        key: int(value) if isinstance(value, float) and value.is_integer() else value
-        for key, value in settings.items()
-    }
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _slug(settings: Settings) -> str:
@@ -174,8 +174,16 @@ def _slug(settings: Settings) -> str:
     if settings["model"] == "cnn":
         return f"cnn-c{settings['channels']}"
     start = settings["pretrained"] or "scratch"
-    name = settings["timm_model"].split("_patch")[0].replace("_", "-")
-    return f"{name}-p{settings['patch_size']}-{start}".replace("_", "-")
+    name = settings["timm_model"].split("_patch")[0]
+    # The slug is part of a path: whatever a name holds, only these characters go in.
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}-{start}")
+
+
+def steps_of(settings: Settings) -> int:
+    """Optimiser steps of a run: every epoch drops the images that fill no batch."""
+    whole, part = divmod(settings["epochs"], 1)
+    size, samples = settings["batch_size"], settings["train_size"]
+    return int(whole) * (samples // size) + round(part * samples) // size
 
 
 def expand(config: Config) -> Plan:
@@ -184,6 +192,8 @@ def expand(config: Config) -> Plan:
     Raises:
         VitrailError: when settings do not fit together; the sentence names the key.
     """
+    if "validation" in config["defaults"]:
+        raise VitrailError("config: defaults.validation is not read; set data.validation")
     defaults = {**config["defaults"], "validation": config["data"]["validation"]}
     base_settings = _checked(defaults, {}, "defaults")
     base = arm_id(base_settings)
@@ -194,7 +204,23 @@ def expand(config: Config) -> Plan:
         for name, block in (config["questions"][stem].get("experiments") or {}).items():
             if block is not None:  # null takes an experiment out of the study
                 experiments.append(_experiment(stem, name, block, defaults, arms))
-    return Plan(config["study"], tuple(config["seeds"]), tuple(experiments), arms, base)
+    _check_claims(experiments)
+    seeds = tuple(int(seed) for seed in config["seeds"])
+    return Plan(config["study"], seeds, tuple(experiments), arms, base)
+
+
+def _check_claims(experiments: list[Experiment]) -> None:
+    """A claim's name is its question and its id, and stands for one claim."""
+    seen = set()
+    for experiment in experiments:
+        for claim in experiment.claims:
+            name = (experiment.question, claim["id"])
+            if name in seen:
+                raise VitrailError(
+                    f"config: questions.{experiment.question} has two claims with the id "
+                    f"{claim['id']!r}; give one of them another"
+                )
+            seen.add(name)
 
 
 def _experiment(
@@ -210,6 +236,8 @@ def _experiment(
         arm = arms.setdefault(identity, Arm(identity, settings, stem, name, own_name, label))
         members.append(Member(arm_name, label, arm))
     names = [member.name for member in members]
+    if not names:
+        raise VitrailError(f"config: {where}.arms has no arm left; set the experiment to null")
     reference = str(block.get("reference") or names[0])
     for claim in block.get("claims") or []:
         for role in ("better", "worse"):
@@ -249,7 +277,7 @@ def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:
 
 def _checked(defaults: Settings, own: Settings, where: str) -> Settings:
     """The resolved settings of an arm, after the checks that a schema cannot make."""
-    settings = {**defaults, **own}
+    settings = {key: _canonical(value) for key, value in {**defaults, **own}.items()}
     kind = settings["model"]
     for field in own:
         if field not in TRAINING_FIELDS + MODEL_FIELDS[kind]:
@@ -267,6 +295,12 @@ def _checked(defaults: Settings, own: Settings, where: str) -> Settings:
         raise VitrailError(
             f"config: {where}: batch_size {settings['batch_size']} is larger than "
             f"train_size {settings['train_size']}"
+        )
+    if steps_of(settings) < settings["evaluations"]:
+        raise VitrailError(
+            f"config: {where}: epochs {settings['epochs']} of {settings['train_size']} images make "
+            f"{steps_of(settings)} steps of batch_size {settings['batch_size']}, fewer than "
+            f"evaluations {settings['evaluations']}"
         )
     if settings["train_size"] + settings["validation"] > 60_000:
         raise VitrailError(
@@ -301,7 +335,8 @@ def timing_settings(config: Config) -> dict[str, Any]:
     Raises:
         VitrailError: when a number of heads does not divide a width.
     """
-    timing = dict(config["questions"]["q7_complexity"]["timing"])
+    asked = config["questions"]["q7_complexity"]["timing"]
+    timing = {key: _canonical(value) for key, value in asked.items()}
     for width in timing.get("widths", []):
         if width % timing.get("heads", 1):
             raise VitrailError(
@@ -310,7 +345,7 @@ def timing_settings(config: Config) -> dict[str, Any]:
             )
     base = config["defaults"]
     fields = [field for field in MODEL_FIELDS["vit"] if field != "patch_size"]
-    model = {field: base[field] for field in fields}
+    model = {field: _canonical(base[field]) for field in fields}
     model |= {"img_size": IMAGE_SIZE, "in_chans": 1, "num_classes": 10}
     return {"mlp_ratio": base["mlp_ratio"], **timing, "model": model, "device": config["device"]}
 

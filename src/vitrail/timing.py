@@ -23,6 +23,7 @@ import argparse
 import inspect
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,20 +36,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from vitrail.device import environment, pick_device
 from vitrail.efficiency import attention_macs, block_macs, token_count, vit_macs
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import write_json, write_text
 from vitrail.meters import (
     Call,
-    describe_machine,
     keep_freed_memory,
-    load_average,
     page_faults,
     peak_mib,
     seconds_per_call,
 )
 from vitrail.model import Block, MultiHeadSelfAttention, VisionTransformer
-from vitrail.timing_settings import read_settings, resolve_device
+from vitrail.timing_settings import read_settings
 
 COLUMNS = [
     *("what", "variant", "pass", "n", "embed_dim", "num_heads", "patch_size", "batch_size"),
@@ -97,7 +97,7 @@ def measure(settings: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         VitrailError: when a setting is wrong; the key is named.
     """
     settings = read_settings(settings)
-    device = resolve_device(settings["device"])
+    device = pick_device(settings["device"])
     threads_before = torch.get_num_threads()
     torch.set_num_threads(settings["threads"])
     try:
@@ -248,20 +248,19 @@ def write_timing(settings: dict[str, Any], out: Path, log_env: Path) -> None:
     """Measure and write the table, the samples beside it and the machine."""
     settings = read_settings(settings)
     kept = settings["keep_memory"] and keep_freed_memory()
-    begin, load_before = time.perf_counter(), load_average()
+    facts = environment(pick_device(settings["device"]))  # with the load before the start
+    begin = time.perf_counter()
     table, samples = measure(settings)
-    environment = {
-        **describe_machine(resolve_device(settings["device"])),
+    facts |= {
         "threads": settings["threads"],
         "memory_kept": kept,
-        "load_before": load_before,
-        "load_after": load_average(),
+        "load_average_after": round(os.getloadavg()[0], 2),
         "seconds": round(time.perf_counter() - begin, 1),
         "settings": settings,
     }
     beside = out.with_name(f"{out.stem}_samples{out.suffix}")
     write_text(beside, samples.to_csv(index=False, float_format="%.6g"))
-    write_json(log_env, environment)
+    write_json(log_env, facts)
     write_text(out, table.to_csv(index=False, float_format="%.6g"))
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrail.errors import VitrailError
-
-if TYPE_CHECKING:
-    import torch
 
 DEFAULTS: dict[str, Any] = {
     "tokens": [17, 50, 197, 512, 1024, 2048, 4096],  # N of attention and of one block
@@ -122,23 +119,3 @@ def _model_settings(given: dict[str, Any], patch_sizes: list[int]) -> dict[str, 
                 f"timing.model with {patch} of timing.patch_sizes cannot be built: {error}"
             ) from error
     return model
-
-
-def resolve_device(device: str) -> torch.device:
-    """The torch device that is meant; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        VitrailError: when the asked device is not there.
-    """
-    import torch
-
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if device == "auto":
-        device = next(name for name, available in there.items() if available)
-    if not there[device]:
-        raise VitrailError(f"timing.device is {device}, which this machine does not have; use auto")
-    return torch.device(device)

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from vitrail.data import Mnist, Split, load_mnist, split
 from vitrail.device import autocast, environment, faster_precision, pick_device
 from vitrail.efficiency import count_macs, count_parameters
-from vitrail.errors import VitrailError, run_command
+from vitrail.errors import run_command
 from vitrail.files import read_json
 from vitrail.networks import build
 from vitrail.run_folder import write_run
-from vitrail.runs import IMAGE_SIZE, Settings, arm_id, run_id
+from vitrail.runs import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
 
 EVALUATION_BATCH = 500
 Found = dict[str, Any]  # the content of weights.json
@@ -64,13 +64,6 @@ def batches(samples: int, settings: Settings, seed: int) -> Iterator[Tensor]:
         share = samples if epoch < whole else round(part * samples)
         for start in range(0, share - size + 1, size):
             yield order[start : start + size]
-
-
-def steps_of(settings: Settings) -> int:
-    """Optimiser steps of a run."""
-    whole, part = divmod(settings["epochs"], 1)
-    size, samples = settings["batch_size"], settings["train_size"]
-    return int(whole) * (samples // size) + round(part * samples) // size
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -240,12 +233,6 @@ def main() -> None:
         print(f"train: {arm_id(settings)} not run: {reason}")
         return
     mnist = load_mnist(arguments.data)
-    if steps_of(settings) < settings["evaluations"]:
-        raise VitrailError(
-            f"config: {arm_id(settings)}: epochs {settings['epochs']} of {settings['train_size']} "
-            f"images make {steps_of(settings)} steps, fewer than evaluations "
-            f"{settings['evaluations']}"
-        )
     for seed, folder in folders.items():
         network, log, logits, summary = run(settings, seed, mnist, device, weights)
         tables = {"history.csv": log.history, "timing.csv": log.seconds}

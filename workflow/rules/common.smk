@@ -1,6 +1,5 @@
 # Names and helpers that the other rule files use. Parsing imports no torch.
 import json
-import os
 import re
 import shlex
 import sys
@@ -10,26 +9,22 @@ from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
-# Steps are `python -m vitrail...` commands: of this checkout, by the Python that runs
-# Snakemake, without anything installed beyond the dependencies.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
 sys.path.insert(0, str(ROOT / "src"))
 
 from vitrail import config as study_config
 from vitrail import runs as study_runs
 from vitrail.errors import VitrailError
+from vitrail.steps import set_paths
+
+set_paths(ROOT)
 
 try:
     study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
     PLAN = study_runs.expand(config)
     TIMING = study_runs.timing_settings(config)
 except VitrailError as error:
-    raise WorkflowError(str(error)) from None
+    # One sentence and nothing else; a WorkflowError would add the place in this file.
+    sys.exit(f"vitrail: {error}")
 
 STUDY = PLAN.study
 STEMS = study_config.STEMS

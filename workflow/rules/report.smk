@@ -6,19 +6,20 @@ rule run_table:
         summaries=run_files(sorted(PLAN.arms), ["summary.json"]),
         code=source("runs.py", "collect.py"),
     output:
-        f"{RESULTS}/{STUDY}/plan.csv",
-        f"{RESULTS}/{STUDY}/runs.csv",
+        plan=f"{RESULTS}/{STUDY}/plan.csv",
+        runs=f"{RESULTS}/{STUDY}/runs.csv",
     log:
         f"{RESULTS}/{STUDY}/logs/run_table.log",
     conda:
         ENVIRONMENT
     params:
+        study=STUDY,
         config=sorted_json(config),
     message:
         "Write the tables of all runs"
     shell:
-        "(python -m vitrail.runs --config {params.config:q} --out {output[0]} &&"
-        " python -m vitrail.collect runs --study {STUDY} --results results) > {log} 2>&1"
+        "(python -m vitrail.runs --config {params.config:q} --out {output.plan} &&"
+        " python -m vitrail.collect runs --study {params.study} --results results) > {log} 2>&1"
 
 
 rule claim_table:
@@ -31,10 +32,12 @@ rule claim_table:
         f"{RESULTS}/{STUDY}/logs/claim_table.log",
     conda:
         ENVIRONMENT
+    params:
+        study=STUDY,
     message:
         "Write the table of all claims"
     shell:
-        "python -m vitrail.collect claims --study {STUDY} --results results > {log} 2>&1"
+        "python -m vitrail.collect claims --study {params.study} --results results > {log} 2>&1"
 
 
 rule study_facts:
@@ -51,10 +54,12 @@ rule study_facts:
         f"{RESULTS}/{STUDY}/logs/study_facts.log",
     conda:
         ENVIRONMENT
+    params:
+        study=STUDY,
     message:
         "Gather what the report says about the study as a whole"
     shell:
-        "python -m vitrail.provenance --study {STUDY} --results results > {log} 2>&1"
+        "python -m vitrail.provenance --study {params.study} --results results > {log} 2>&1"
 
 
 rule report:
@@ -76,8 +81,10 @@ rule report:
         f"{RESULTS}/{STUDY}/logs/report.log",
     conda:
         ENVIRONMENT
+    params:
+        study=STUDY,
     message:
         "Render the report"
     shell:
-        "python -m vitrail.report.render --study {STUDY} --results results --source report"
+        "python -m vitrail.report.render --study {params.study} --results results --source report"
         " --root . > {log} 2>&1"

@@ -24,6 +24,7 @@ rule track:
         table=ancient(f"{RESULTS}/{STUDY}/runs.csv"),
         runs=lambda wildcards: run_files(arms_at_home(wildcards.stem), ["summary.json"]),
         claims=f"{RESULTS}/{STUDY}/{{stem}}/claims.json",
+        data=MNIST,
         figures=f"{RESULTS}/{STUDY}/{{stem}}/figures",
         code=source("tracking/*.py"),
     output:
@@ -32,8 +33,10 @@ rule track:
         f"{RESULTS}/{STUDY}/logs/track_{{stem}}.log",
     conda:
         ENVIRONMENT
+    params:
+        study=STUDY,
     message:
         "Record {wildcards.stem} in MLflow"
     shell:
-        "python -m vitrail.tracking sync --study {STUDY} --question {wildcards.stem}"
+        "python -m vitrail.tracking sync --study {params.study} --question {wildcards.stem}"
         " --results results --out {output} > {log} 2>&1"

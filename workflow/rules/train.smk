@@ -27,6 +27,7 @@ rule train:
         settings=settings_of,
         seeds=" ".join(map(str, PLAN.seeds)),
         device=config["device"],
+        runs=lambda wildcards, output: Path(output[0]).parents[1],
         weights=lambda wildcards, input: (
             f"--weights {input.weights}" if input.weights else ""
         ),
@@ -34,7 +35,7 @@ rule train:
         "Train {wildcards.arm}"
     shell:
         "python -m vitrail.train --settings {params.settings:q} --seeds {params.seeds}"
-        " --data results/data --runs results/{STUDY}/runs --device {params.device}"
+        " --data results/data --runs {params.runs} --device {params.device}"
         " {params.weights} > {log} 2>&1"
 
 

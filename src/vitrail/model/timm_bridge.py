@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from vitrail.model.block import Block
+from vitrail.model.block import NORM_EPS, Block
 from vitrail.model.vit import VisionTransformer
 
 
@@ -38,11 +38,8 @@ def from_timm(model: nn.Module) -> VisionTransformer:
 
 def _arguments(model: Any) -> dict[str, Any]:
     """The constructor arguments of ours that describe a timm model."""
+    _refuse_what_ours_lacks(model)
     block = model.blocks[0]
-    if type(block).__name__ != Block.__name__:
-        raise ValueError(f"from_timm: blocks of type {type(block).__name__} are not supported")
-    if model.global_pool not in ("token", "avg"):
-        raise ValueError(f"from_timm: global_pool {model.global_pool!r} is not supported")
     return {
         "img_size": tuple(model.patch_embed.img_size),
         "patch_size": tuple(model.patch_embed.patch_size),
@@ -57,3 +54,26 @@ def _arguments(model: Any) -> dict[str, Any]:
         "global_pool": model.global_pool,
         "pos_embed": "none" if model.pos_embed is None else "learned",
     }
+
+
+def _refuse_what_ours_lacks(model: Any) -> None:
+    """Name the first part of a timm model that would compute something else in ours.
+
+    Some leave no trace in the names and shapes of the weights, so loading would not tell.
+    """
+    if not len(model.blocks):
+        raise ValueError("from_timm: a model without blocks (depth 0) is not supported")
+    block = model.blocks[0]
+    if type(block).__name__ != Block.__name__:
+        raise ValueError(f"from_timm: blocks of type {type(block).__name__} are not supported")
+    if model.global_pool not in ("token", "avg"):
+        raise ValueError(f"from_timm: global_pool {model.global_pool!r} is not supported")
+    if model.global_pool == "avg" and getattr(model, "pool_include_prefix", False):
+        raise ValueError("from_timm: pool_include_prefix is not supported")
+    if getattr(model, "no_embed_class", False) and model.cls_token is not None:
+        raise ValueError("from_timm: no_embed_class is not supported")
+    if not (isinstance(block.mlp.act, nn.GELU) and block.mlp.act.approximate == "none"):
+        raise ValueError(f"from_timm: the activation {block.mlp.act} is not supported")
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm) and module.eps != NORM_EPS:
+            raise ValueError(f"from_timm: a layer norm with eps {module.eps} is not supported")

@@ -75,9 +75,10 @@ def answer(study: Study) -> Answer:
 
 def hardware(facts: dict[str, Any]) -> str:
     """The machine of the timing, for captions."""
-    name = facts.get("cpu") or facts.get("hardware") or "unknown processor"
-    load = facts.get("load_before", facts.get("load_average", "unknown"))
-    return f"{name}, {facts.get('threads', 1)} thread(s), load average {load} before"
+    return (
+        f"{facts['hardware']}, {facts['threads']} thread(s), "
+        f"load average {facts['load_average']} before and {facts['load_average_after']} after"
+    )
 
 
 def attention_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,20 +12,11 @@ from typing import Any
 
 import yaml
 
+from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, write_text
 from vitrail.report.regions import write_regions
 
-STEMS = (
-    "q1_patch_embedding",
-    "q2_mlp",
-    "q3_self_attention",
-    "q4_multi_head",
-    "q5_block",
-    "q6_vit",
-    "q7_complexity",
-    "q8_transfer",
-)
 # Styles of the built-in route and leftovers of an earlier render stay behind.
 _LEFT_OUT = shutil.ignore_patterns(
     "_builtin", ".*", "__pycache__", "_variables.yml", "*.html", "*.pdf", "*_files"
@@ -37,9 +28,10 @@ def stage(
 ) -> Path:
     """Gather the sources of the report and the products of the questions.
 
-    Figures come to ``figures/<stem>/``, tables to ``tables/<stem>/``, the answer to
-    ``answers/<stem>.md``, code regions to ``code/<name>.md``, and all numbers to
-    ``_variables.yml`` under ``q1`` to ``q8``, ``study`` and ``report``.
+    Figures come to ``figures/<stem>/``, tables to ``tables/<stem>/`` (those of the study to
+    ``tables/study/``), the answer to ``answers/<stem>.md``, code regions to
+    ``code/<name>.md``, and all numbers to ``_variables.yml`` under ``q1`` to ``q8``,
+    ``study`` and ``report``.
 
     Args:
         study: name of the study, a folder in `results`.
@@ -63,9 +55,10 @@ def stage(
     variables: dict[str, Any] = {"report": about or {}}
     for stem in STEMS:
         variables[stem.partition("_")[0]] = _stage_question(results / study / stem, build)
-    extra = results / study / "study" / "numbers.json"
-    if extra.exists():
-        variables["study"] = _numbers(extra)
+    extra = results / study / "study"
+    if (extra / "numbers.json").exists():
+        _copy(extra, "tables", "*.md", build)
+        variables["study"] = _numbers(extra / "numbers.json")
     write_text(build / "_variables.yml", as_yaml(variables))
     write_regions(build, root / "src", root, build / "code")
     return build
@@ -85,15 +78,20 @@ def _stage_question(folder: Path, build: Path) -> dict[str, Any]:
                 f"{folder / needed} is missing; "
                 f"make it with `snakemake --cores all {stem}` and render again"
             )
-    for kind, pattern in (("figures", "*.svg"), ("tables", "*.md")):
-        target = build / kind / stem
-        target.mkdir(parents=True, exist_ok=True)
-        for file in sorted((folder / kind).glob(pattern)):
-            shutil.copyfile(file, target / file.name)
+    _copy(folder, "figures", "*.svg", build)
+    _copy(folder, "tables", "*.md", build)
     answers = build / "answers"
     answers.mkdir(exist_ok=True)
     shutil.copyfile(folder / "answer.md", answers / f"{stem}.md")
     return _numbers(folder / "numbers.json")
+
+
+def _copy(folder: Path, kind: str, pattern: str, build: Path) -> None:
+    """Copy files of a question's subfolder to ``<kind>/<question>/``."""
+    target = build / kind / folder.name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted((folder / kind).glob(pattern)):
+        shutil.copyfile(file, target / file.name)
 
 
 def _numbers(file: Path) -> dict[str, Any]:

@@ -201,8 +201,7 @@ def _arm(study: str, rows: list[Row], runs: list[Record]) -> Record:
     return Record(
         kind="arm",
         key=arm["arm_id"],
-        # The name of an arm is unique within its experiment only.
-        name=f"{arm['experiment']}/{arm['arm']}",
+        name=arm["arm"],
         start=start,
         end=end,
         tags=_tags(study, arm) | {"mlflow.note.content": note},
@@ -227,7 +226,8 @@ def _results(
     times = [*ends, *(int(path.stat().st_mtime * 1000) for path, _ in artifacts)]
     end = max(times, default=0)
     verdicts = [
-        f"- **{claim.get('verdict', 'open')}**: {claim.get('sentence', claim['id'])}"
+        f"- **{claim.get('verdict', 'open')}**: {claim.get('sentence', claim['id'])} "
+        f"{claim.get('evidence', '')}"
         for claim in claims
     ]
     note = "\n".join(["Figures and tables are among the artifacts.", "", *verdicts]).strip()

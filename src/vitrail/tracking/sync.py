@@ -116,7 +116,7 @@ def _description(question: Question) -> dict[str, str]:
     for reason, runs in reasons.items():
         lines.append(f"Not run, so not logged: {', '.join(runs)}. Reason: {reason}")
     return {
-        "mlflow.note.content": "\n\n".join(lines)[:4900],
+        "mlflow.note.content": " ".join(lines)[:4900],
         # The UI goes by this tag to show runs rather than traces of language models.
         "mlflow.experimentKind": "custom_model_development",
         "vitrail.study": question.study,

@@ -1,0 +1,515 @@
+"""From the config to the run table: which arms there are, and what makes an arm the same."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitrail import runs
+from vitrail.config import STEMS, load, merge, validate
+from vitrail.ending import ending
+from vitrail.errors import VitrailError
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+Config = dict[str, Any]
+
+TRAINING: Config = {
+    "train_size": 55000,
+    "validation": 5000,
+    "epochs": 2,
+    "batch_size": 64,
+    "optimizer": "adamw",
+    "learning_rate": 0.003,
+    "weight_decay": 0.05,
+    "warmup": 0.1,
+    "evaluations": 4,
+    "precision": "fp32",
+    "pixel_mean": 0.1307,
+    "pixel_std": 0.3081,
+}
+VIT: Config = TRAINING | {
+    "model": "vit",
+    "patch_size": 7,
+    "embed_dim": 64,
+    "depth": 4,
+    "num_heads": 4,
+    "mlp_ratio": 2,
+    "qkv_bias": True,
+    "class_token": True,
+    "global_pool": "token",
+    "pos_embed": "learned",
+    "norm": "pre",
+    "act": "gelu",
+}
+CNN: Config = TRAINING | {"model": "cnn", "channels": 38}
+TIMM: Config = TRAINING | {
+    "model": "timm",
+    "timm_model": "vit_small_patch16_224",
+    "patch_size": 7,
+    "pretrained": "augreg_in1k",
+}
+OTHER = {
+    "optimizer": "sgd",
+    "precision": "bf16",
+    "global_pool": "avg",
+    "pos_embed": "none",
+    "norm": "post",
+    "act": "relu",
+    "timm_model": "vit_tiny_patch16_224",
+    "pretrained": "",
+}
+
+
+def with_experiments(config: Config, stem: str = "q2_mlp", **experiments: Any) -> Config:
+    """A config that holds these experiments of one question and nothing else."""
+    for name in STEMS:
+        config["questions"][name].pop("experiments", None)
+    config["questions"][stem]["experiments"] = experiments
+    validate(config, SCHEMA)
+    return config
+
+
+def experiment(**content: Any) -> Config:
+    return {"title": "An experiment", **content}
+
+
+# --- Identity
+
+
+def test_ids_never_change_unnoticed() -> None:
+    """A new id means that every result computed so far is computed again: on purpose only."""
+    assert runs.arm_id(VIT) == "vit-p7-d64-l4-h4-26543028"
+    assert runs.arm_id(CNN) == "cnn-c38-fd590d38"
+    assert runs.arm_id(TIMM) == "vit-small-p7-augreg-in1k-fa3d66da"
+    assert runs.run_id(runs.arm_id(CNN), 2) == "cnn-c38-fd590d38-s2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [(s["model"], field) for s in (VIT, CNN, TIMM) for field in s]
+)
+def test_every_setting_that_matters_is_part_of_the_id(kind: str, field: str) -> None:
+    if field == "model":
+        return
+    settings = {"vit": VIT, "cnn": CNN, "timm": TIMM}[kind]
+    old = settings[field]
+    new = OTHER.get(field, (not old) if isinstance(old, bool) else 2 * old)
+    assert new != old
+    assert runs.arm_id({**settings, field: new}) != runs.arm_id(settings)
+
+
+def test_what_a_model_reads_is_what_the_schema_describes() -> None:
+    import yaml
+
+    known = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))["$defs"]["settings"]["properties"]
+    read = {
+        *runs.TRAINING_FIELDS,
+        *(name for names in runs.MODEL_FIELDS.values() for name in names),
+    }
+    assert read == set(known)
+    for settings in (VIT, CNN, TIMM):
+        assert set(runs.relevant({**VIT, **CNN, **TIMM, **settings})) == set(settings)
+
+
+def test_whole_floats_are_whole_numbers(config: Config) -> None:
+    written = copy.deepcopy(config)
+    for name, value in written["defaults"].items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            written["defaults"][name] = float(value)
+    written["seeds"] = [float(seed) for seed in written["seeds"]]
+    validate(written, SCHEMA)
+    assert runs.rows(runs.expand(written)) == runs.rows(runs.expand(config))
+    for row in runs.rows(runs.expand(written)):
+        assert "." not in row["run_id"]
+    timing = runs.timing_settings(written)["model"]
+    assert all(not isinstance(value, float) for value in timing.values())
+
+
+@given(
+    name=st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=30),
+    tag=st.text(st.characters(codec="utf-8"), max_size=20),
+)
+def test_an_id_is_a_safe_file_name(name: str, tag: str) -> None:
+    identity = runs.arm_id({**TIMM, "timm_model": name, "pretrained": tag})
+    assert re.fullmatch(r"[A-Za-z0-9-]+", identity)
+
+
+@pytest.mark.parametrize("study", ["default", "smoke", "full"])
+def test_ids_have_no_dot_no_float_and_no_date(study: str) -> None:
+    files = [ROOT / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))]
+    for row in runs.rows(runs.expand(load(files))):
+        assert re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{8}-s\d+", row["run_id"]), row["run_id"]
+        assert "20" not in row["run_id"].rsplit("-", 2)[0], "a year in a path"
+
+
+def test_what_does_not_change_the_outcome_does_not_change_the_ids(config: Config) -> None:
+    before = set(runs.expand(config).arms)
+    changed = copy.deepcopy(config)
+    changed["study"], changed["device"] = "another", "cpu"
+    changed["data"]["folder"] = changed["pretrained"]["path"] = "/elsewhere"
+    changed["questions"] = {
+        stem: dict(reversed(block.items())) for stem, block in changed["questions"].items()
+    }
+    for block in changed["questions"].values():
+        for about in (block.get("experiments") or {}).values():
+            about["title"], about["description"] = "Another title", "Another description"
+            about["claims"] = []
+            if "arms" in about:
+                about["arms"] = {
+                    name: {**arm, "label": f"New label {name}"}
+                    for name, arm in reversed(about["arms"].items())
+                }
+            else:
+                ((field, values),) = about["vary"].items()
+                about["vary"] = {field: values[::-1]}
+        if "experiments" in block:
+            block["experiments"] = dict(reversed(block["experiments"].items()))
+    validate(changed, SCHEMA)
+    assert set(runs.expand(changed).arms) == before
+
+
+# --- Expansion
+
+
+def test_default_study(config: Config) -> None:
+    validate(config, SCHEMA)
+    plan = runs.expand(config)
+    table = runs.rows(plan)
+    assert plan.study == "default"
+    assert len(table) == len(plan.arms) * len(plan.seeds) > 20
+    assert len({row["run_id"] for row in table}) == len(table)
+    compared = {identity for stem in STEMS for identity in plan.arms_of(stem)}
+    assert set(plan.arms) == compared | {plan.base}
+    for stem in ("q2_mlp", "q3_self_attention", "q4_multi_head", "q5_block", "q8_transfer"):
+        assert plan.of_question(stem), stem
+    assert len(plan.of_question("q6_vit")) == 6
+    for about in plan.experiments:
+        assert len(about.members) >= 2
+        assert about.member(about.reference) in about.members
+        with pytest.raises(KeyError):
+            about.member("no such arm")
+
+
+def test_compared_arms_share_their_budget(config: Config) -> None:
+    """Within an experiment: images, epochs, batch size, schedule, evaluations."""
+    shared = ("train_size", "validation", "epochs", "batch_size", "warmup", "evaluations")
+    for about in runs.expand(config).experiments:
+        budgets = {tuple(member.arm.settings[name] for name in shared) for member in about.members}
+        assert len(budgets) == 1, about.name
+
+
+@pytest.mark.parametrize("study", ["smoke", "full"])
+def test_other_sizes_are_the_same_study(config: Config, study: str) -> None:
+    """They override sizes only: the same experiments, arms and claims."""
+    merged = load([ROOT / "config" / "default.yaml", ROOT / "config" / f"{study}.yaml"])
+    validate(merged, SCHEMA)
+    small, whole = runs.expand(merged), runs.expand(config)
+    assert small.study == study
+
+    def shape(plan: runs.Plan) -> list[Any]:
+        return [
+            (about.question, about.name, [member.name for member in about.members], about.claims)
+            for about in plan.experiments
+        ]
+
+    assert shape(small) == shape(whole)
+    assert not set(small.arms) & set(whole.arms)
+
+
+def test_the_base_belongs_to_q6(config: Config) -> None:
+    """Even when another question is the first to compare it."""
+    arms = {"base": {}, "deep": {"settings": {"depth": 6}}}
+    plan = runs.expand(with_experiments(config, depth=experiment(arms=arms)))
+    assert plan.arms[plan.base].question == "q6_vit"
+    assert plan.arms[plan.base].label == "base ViT"
+    assert plan.arms_of("q2_mlp")[0] == plan.base
+    assert [arm.question for arm in plan.arms.values()] == ["q6_vit", "q2_mlp"]
+
+
+def test_a_study_without_experiments_trains_the_base(config: Config) -> None:
+    plan = runs.expand(with_experiments(config))
+    assert list(plan.arms) == [plan.base]
+    assert len(runs.rows(plan)) == len(plan.seeds)
+
+
+def test_the_same_arm_is_trained_once(config: Config) -> None:
+    first = experiment(arms={"a": {"label": "A", "settings": {"depth": 2}}})
+    second = experiment(vary={"depth": [2, 3]})
+    plan = runs.expand(with_experiments(config, first=first, second=second))
+    one, other = plan.of_question("q2_mlp")
+    assert one.members[0].arm is other.members[0].arm
+    assert len(plan.arms) == 3
+    # It lies where it was first asked for and keeps its own name in each comparison.
+    assert one.members[0].arm.experiment == "first"
+    assert (one.members[0].label, other.members[0].label) == ("A", "depth 2")
+
+
+def test_default_study_shares_its_ablation_base(config: Config) -> None:
+    plan = runs.expand(config)
+    q3, q4, q5 = (plan.of_question(stem)[0] for stem in STEMS[2:5])
+    shared = {q3.member("base").arm.arm_id, q4.member("4").arm.arm_id, q5.member("pre").arm.arm_id}
+    assert len(shared) == 1
+
+
+def test_settings_of_experiment_and_arm_are_laid_over_the_defaults(config: Config) -> None:
+    about = experiment(
+        settings={"depth": 2, "epochs": 0.5},
+        arms={"a": {}, "b": {"settings": {"depth": 3, "norm": "post"}}},
+    )
+    a, b = runs.expand(with_experiments(config, x=about)).experiments[0].members
+    assert (a.arm.settings["depth"], a.arm.settings["epochs"]) == (2, 0.5)
+    assert (b.arm.settings["depth"], b.arm.settings["epochs"]) == (3, 0.5)
+    assert (a.arm.settings["norm"], b.arm.settings["norm"]) == ("pre", "post")
+    assert a.arm.settings["embed_dim"] == config["defaults"]["embed_dim"]
+    assert a.arm.settings["validation"] == config["data"]["validation"]
+
+
+def test_validation_of_the_study_and_of_an_experiment(config: Config) -> None:
+    """data.validation holds for every arm that asks for no other; no key is ignored."""
+    about = experiment(settings={"validation": 700}, arms={"a": {"settings": {"depth": 2}}})
+    config = with_experiments(config, x=about)
+    plan = runs.expand(config)
+    assert plan.arms[plan.base].settings["validation"] == config["data"]["validation"] == 5000
+    assert plan.experiments[0].members[0].arm.settings["validation"] == 700
+    config["defaults"]["validation"] = 3000
+    try:
+        validate(config, SCHEMA)
+        base = runs.expand(config).base
+    except VitrailError as error:
+        assert "validation" in str(error)
+    else:
+        assert runs.expand(config).arms[base].settings["validation"] == 3000
+
+
+def test_vary_names_and_labels(config: Config) -> None:
+    about = experiment(vary={"learning_rate": [0.001, 0.01]}, reference="0.01")
+    found = runs.expand(with_experiments(config, rate=about)).experiments[0]
+    assert [member.name for member in found.members] == ["0.001", "0.01"]
+    assert [member.label for member in found.members] == [
+        "learning_rate 0.001",
+        "learning_rate 0.01",
+    ]
+    assert found.reference == "0.01"
+
+
+def test_null_takes_an_experiment_out(config: Config) -> None:
+    merge(config, {"questions": {"q2_mlp": {"experiments": {"activation": None}}}})
+    validate(config, SCHEMA)
+    plan = runs.expand(config)
+    assert plan.of_question("q2_mlp") == []
+    assert all(arm.experiment != "activation" for arm in plan.arms.values())
+
+
+def test_null_takes_an_arm_out(config: Config) -> None:
+    arms = {"a": {}, "b": {"settings": {"depth": 3}}, "c": {"settings": {"depth": 5}}}
+    config = with_experiments(config, x=experiment(arms=arms))
+    change = {"questions": {"q2_mlp": {"experiments": {"x": {"arms": {"b": None}}}}}}
+    merge(config, change)
+    validate(config, SCHEMA)
+    plan = runs.expand(config)
+    assert [member.name for member in plan.experiments[0].members] == ["a", "c"]
+    assert 3 not in [arm.settings["depth"] for arm in plan.arms.values()]
+
+
+def test_an_added_arm_leaves_the_others_alone(config: Config) -> None:
+    before = runs.expand(config)
+    merge(
+        config,
+        {"questions": {"q6_vit": {"experiments": {"depth": {"vary": {"depth": [2, 4, 6, 8]}}}}}},
+    )
+    after = runs.expand(config)
+    assert len(set(after.arms) - set(before.arms)) == 1
+    assert set(before.arms) < set(after.arms)
+
+
+# --- Mistakes that a schema does not see; the others are in test_config.py
+
+
+@pytest.mark.parametrize(
+    ("about", "named"),
+    [
+        ({"vary": {"depth": [1, 2]}, "arms": {"a": {}}}, "either vary or arms"),
+        ({}, "either vary or arms"),
+        ({"arms": {"a": None}}, r"x\.arms has no arm left"),
+        ({"arms": {"a": {}}, "reference": "b"}, r"x\.reference names the arm 'b'.* are a$"),
+        (
+            {
+                "arms": {"a": {}, "b": {"settings": {"depth": 2}}},
+                "claims": [{"id": "i", "sentence": "s", "better": "a", "worse": "c"}],
+            },
+            r"x\.claims\.i\.worse names the arm 'c'.* are a, b$",
+        ),
+        (
+            {
+                "arms": {"a": {}, "b": {"settings": {"depth": 2}}},
+                "claims": [{"id": "i", "sentence": "s", "better": "a", "worse": "b"}] * 2,
+            },
+            "two claims with the id 'i'",
+        ),
+        (
+            {"arms": {"c": {"settings": {"model": "cnn", "depth": 3}}}},
+            r"x\.arms\.c: the key depth has no effect on model 'cnn'",
+        ),
+        ({"vary": {"channels": [8, 16]}}, "the key channels has no effect on model 'vit'"),
+        ({"arms": {"t": {"settings": {"model": "timm"}}}}, r"arms\.t: timm_model must name"),
+        (
+            {"arms": {"t": {"settings": {"pretrained": "augreg_in1k"}}}},
+            "the key pretrained has no effect on model 'vit'",
+        ),
+    ],
+)
+def test_mistakes_are_named(config: Config, about: Config, named: str) -> None:
+    with pytest.raises(VitrailError, match=named) as caught:
+        runs.expand(with_experiments(config, x=experiment(**about)))
+    assert str(caught.value).startswith("config: questions.q2_mlp")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["depth", "channels", "timm_model"])
+def test_a_setting_that_a_model_does_not_read_is_refused(config: Config, field: str) -> None:
+    """Else two arms of one outcome would differ in what they claim to be."""
+    values = {"depth": 3, "channels": 8, "timm_model": "vit_tiny_patch16_224"}
+    for kind, names in runs.MODEL_FIELDS.items():
+        if field in names:
+            continue
+        own = {"model": kind, field: values[field]}
+        if kind == "timm":
+            own["timm_model"] = "vit_tiny_patch16_224"
+        with pytest.raises(VitrailError, match=f"the key {field} has no effect on model '{kind}'"):
+            runs.expand(with_experiments(config, x=experiment(arms={"a": {"settings": own}})))
+
+
+def test_steps_of_a_run() -> None:
+    def steps(**changes: Any) -> int:
+        return runs.steps_of({**VIT, **changes})
+
+    assert steps(train_size=640, epochs=1) == 10
+    assert steps(train_size=700, epochs=1) == 10  # the last 60 images fill no batch
+    assert steps(train_size=700, epochs=2) == 20
+    assert steps(train_size=640, epochs=0.5) == 5
+    assert steps(train_size=640, epochs=2.25) == 22
+    assert steps(train_size=640, epochs=0.09) == 0
+
+
+# --- The command, and the tables that are made from its rows
+
+
+def test_command_writes_the_run_table(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    out = tmp_path / "study" / "plan.csv"
+    monkeypatch.setattr(sys, "argv", ["runs", "--config", json.dumps(config), "--out", str(out)])
+    runs.main()
+    with out.open(encoding="utf-8", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    plan = runs.expand(config)
+    assert [row["run_id"] for row in table] == [row["run_id"] for row in runs.rows(plan)]
+    first = ["run_id", "arm_id", "arm", "label", "question", "experiment", "seed"]
+    assert list(table[0])[:7] == first
+    for row in table:
+        arm = plan.arms[row["arm_id"]]
+        written = {name: value for name, value in row.items() if name not in first}
+        assert {name: value for name, value in written.items() if value != ""} == {
+            name: str(value) for name, value in arm.settings.items() if value != ""
+        }
+
+
+def write_results(folder: Path, config: Config, missing: str = "") -> runs.Plan:
+    """plan.csv and summaries of a study in which arms of the kind `missing` were not run."""
+    import json
+
+    plan = runs.expand(config)
+    table = runs.rows(plan)
+    folder.mkdir(parents=True)
+    with (folder / "plan.csv").open("w", newline="", encoding="utf-8") as stream:
+        names = dict.fromkeys(name for row in table for name in row)
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(table)
+    for row in table:
+        summary: Config = {"status": "finished", "reason": "", "parameters": 123456}
+        summary |= {"test_accuracy": 0.9 + row["seed"] / 7, "test_errors": 41, "files": {}}
+        if row["arm"].endswith(missing) and missing:
+            summary = {"status": "not run", "reason": "no weights, and no network", "files": {}}
+        path = folder / "runs" / row["run_id"] / "summary.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(summary))
+    return plan
+
+
+def test_run_table_keeps_every_digit_and_every_reason(config: Config, tmp_path: Path) -> None:
+    from vitrail.collect import run_table
+
+    plan = write_results(tmp_path / "default", config, missing=".imagenet")
+    table = run_table(tmp_path / "default")
+    text = table.to_csv(index=False).splitlines()
+    rows = list(csv.DictReader(text))
+    assert [row["run_id"] for row in rows] == [row["run_id"] for row in runs.rows(plan)]
+    for row in rows:
+        if row["arm"].endswith(".imagenet"):
+            assert (row["status"], row["reason"]) == ("not run", "no weights, and no network")
+            assert row["test_accuracy"] == row["parameters"] == ""
+        else:
+            assert float(row["test_accuracy"]) == 0.9 + int(row["seed"]) / 7
+            assert (row["parameters"], row["test_errors"]) == ("123456", "41")
+    # What the plan says comes through as it was written.
+    with (tmp_path / "default" / "plan.csv").open(encoding="utf-8", newline="") as stream:
+        for planned, row in zip(csv.DictReader(stream), rows, strict=True):
+            for name in ("label", "learning_rate", "pixel_mean", "warmup", "seed", "pretrained"):
+                assert planned[name] == row[name]
+
+
+def test_run_table_names_a_missing_run(config: Config, tmp_path: Path) -> None:
+    from vitrail.collect import run_table
+
+    plan = write_results(tmp_path / "default", config)
+    lost = tmp_path / "default" / "runs" / f"{plan.base}-s1" / "summary.json"
+    lost.unlink()
+    with pytest.raises(VitrailError, match=f"{re.escape(str(lost))} is missing; run"):
+        run_table(tmp_path / "default")
+
+
+def test_claim_table(tmp_path: Path) -> None:
+    import json
+
+    from vitrail.collect import claim_table
+    from vitrail.errors import VitrailError as Refused
+
+    claim = {"id": "q1-a", "sentence": "s", "test": "t", "evidence": "e", "verdict": "supported"}
+    for stem in STEMS:
+        (tmp_path / stem).mkdir()
+        content = [claim] if stem == "q1_patch_embedding" else []
+        (tmp_path / stem / "claims.json").write_text(json.dumps(content))
+    table = claim_table(tmp_path)
+    assert table.to_dict("records") == [{"question": "q1_patch_embedding", **claim}]
+    (tmp_path / "q6_vit" / "claims.json").write_text("[{")
+    with pytest.raises(Refused, match=r"claims\.json is not readable JSON"):
+        claim_table(tmp_path)
+
+
+def test_ending_names_what_was_not_run(config: Config, tmp_path: Path) -> None:
+    from vitrail.collect import run_table
+
+    plan = write_results(tmp_path / "default", config, missing=".imagenet")
+    run_table(tmp_path / "default").to_csv(tmp_path / "default" / "runs.csv", index=False)
+    assert ending("default", tmp_path) == ""  # no report yet, nothing to say
+    report = tmp_path / "default" / "report" / "report.html"
+    report.parent.mkdir()
+    report.write_text("")
+    lines = ending("default", tmp_path).splitlines()
+    planned = len(plan.arms) * len(plan.seeds)
+    assert lines[0] == f"vitrail: study default: {planned - 3} of {planned} runs finished"
+    assert any(line.endswith(str(report)) for line in lines)
+    (last,) = [line for line in lines if "not run" in line]
+    names = [row["run_id"] for row in runs.rows(plan) if row["arm"].endswith(".imagenet")]
+    assert last.strip() == f"not run  {', '.join(names)}: no weights, and no network"

@@ -28,7 +28,7 @@ $(STAMP): requirements.lock
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
 	$(SNAKEMAKE)
-	@$(BIN)/python -m vitrail.ending --results results $(if $(CONFIG),--config $(CONFIG))
+	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $(CONFIG)
 
 smoke: $(STAMP) ## run the study in miniature
 	$(MAKE) report CONFIG=config/smoke.yaml

@@ -33,4 +33,4 @@ rule all:
 
 
 onsuccess:
-    shell("python -m vitrail.ending --study {STUDY} --results {RESULTS}")
+    study_ending.after_snakemake(STUDY, Path(RESULTS))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 from pathlib import Path
 
+from vitrail.config import load
 from vitrail.errors import run_command
 
 
@@ -34,12 +36,18 @@ def ending(study: str, results: Path) -> str:
     return "\n".join(lines)
 
 
+def after_snakemake(study: str, results: Path) -> None:
+    """Print the ending, unless `make` called Snakemake: it prints it even after no job."""
+    if "MAKELEVEL" not in os.environ:
+        print(ending(study, results))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Say where the report is and what is missing.")
-    parser.add_argument("--study", required=True)
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="names the study")
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
-    print(ending(arguments.study, arguments.results))
+    print(ending(load(arguments.config)["study"], arguments.results))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
 WIDTH = 6.6  # inches; the text column of the PDF
 INK = "#22313f"
@@ -70,3 +72,26 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
+
+
+def token_ticks(axes: Axes, sizes: list[int]) -> None:
+    """Logarithmic axis of token counts with a tick at each size that was measured."""
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
+    axes.xaxis.set_minor_locator(_no_ticks())
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Numbers as words read them (0.5, 2, 10) on a logarithmic y axis."""
+    import matplotlib.ticker as ticker
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(_no_ticks())
+
+
+def _no_ticks() -> Locator:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()

@@ -12,6 +12,7 @@ SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
 
 from vitrail import config as study_config
+from vitrail import ending as study_ending
 from vitrail import runs as study_runs
 from vitrail.errors import VitrailError
 from vitrail.steps import set_paths
@@ -46,9 +47,9 @@ CODE_QUESTIONS = source(
 ) + source("questions/[!q]*.py")
 
 
-def sorted_json(content):
-    """JSON for a command line, the same for the same content."""
-    return json.dumps(content, sort_keys=True)
+def as_json(content):
+    """JSON for a command line. The order is kept: it is the order of tables and figures."""
+    return json.dumps(content)
 
 
 def part_of_config(stem):
@@ -82,7 +83,7 @@ def arms_at_home(stem):
 
 
 def settings_of(wildcards):
-    return sorted_json(PLAN.arms[wildcards.arm].settings)
+    return as_json(PLAN.arms[wildcards.arm].settings)
 
 
 def needs_weights(arm):

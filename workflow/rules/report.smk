@@ -14,7 +14,7 @@ rule run_table:
         ENVIRONMENT
     params:
         study=STUDY,
-        config=sorted_json(config),
+        config=as_json(config),
     message:
         "Write the tables of all runs"
     shell:

@@ -17,7 +17,7 @@ rule timing:
         ENVIRONMENT
     threads: max(1, workflow.cores or 1)
     params:
-        settings=sorted_json(TIMING),
+        settings=as_json(TIMING),
     message:
         "Time attention against the number of tokens, alone on the machine"
     shell:

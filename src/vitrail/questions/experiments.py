@@ -10,6 +10,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.analysis import Estimate, count, estimate, paired_difference, percent, points
 from vitrail.claims import Claim, higher_accuracy
+from vitrail.errors import VitrailError
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
@@ -117,7 +118,8 @@ def budget(experiment: Experiment, study: Study) -> str:
     }
     seeds = len(study.plan.seeds)
     spent = " or ".join(f"{epochs:g} epoch(s) of {size:,} images" for epochs, size in sorted(asked))
-    return f"{seeds} seed{'s' if seeds > 1 else ''} per arm, {spent}; {study.hardware}"
+    each = f"{seeds} seed{'s' if seeds > 1 else ''} per arm"
+    return f"{each[0].upper()}{each[1:]}, {spent}; {study.hardware}"
 
 
 def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
@@ -125,23 +127,23 @@ def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) ->
     printed = pd.DataFrame(
         {
             "Arm": [_row_label(row, experiment) for row in table.to_dict("records")],
-            "Test accuracy": [percent(_accuracy(row)) for row in table.to_dict("records")],
-            "Difference (points)": [
+            "Accuracy": [percent(_accuracy(row)) for row in table.to_dict("records")],
+            "Difference": [
                 "reference"
                 if row["arm"] == experiment.reference and row["seeds"]
                 else points(Estimate(row["difference"], row["difference_half_width"], row["seeds"]))
                 for row in table.to_dict("records")
             ],
-            "Errors of 10,000": [number(value) for value in table["test_errors"]],
+            "Errors": [number(value) for value in table["test_errors"]],
             "Parameters": [number(value) for value in table["parameters"]],
-            "M MACs": [number(value, 1e6, ",.2f") for value in table["macs"]],
+            "MMACs": [number(value, 1e6, ",.2f") for value in table["macs"]],
             "Images/s": [number(value) for value in table["train_samples_per_second"]],
         }
     )
     caption = (
-        f"{experiment.title}: test accuracy with its 95 % interval, difference to the reference "
-        f"paired by seed, mean number of errors, cost of one forward pass and training speed. "
-        f"{budget(experiment, study).capitalize()}."
+        f"{experiment.title}: test accuracy with its 95 % interval, difference to the reference in "
+        "points paired by seed, mean errors of 10,000, parameters, million multiply-accumulates of "
+        f"a forward pass, and images per second in training. {budget(experiment, study)}."
     )
     return markdown_table(printed, caption, f"{experiment.question}-{experiment.name}")
 
@@ -206,10 +208,26 @@ def draw_accuracies(
     axes.set_xlabel("test accuracy (%)")
 
 
-def add(study: Study, answer: Answer, stem: str) -> dict[str, pd.DataFrame]:
-    """Add all experiments of a question to its answer; gives the table of each."""
+def add(
+    study: Study, answer: Answer, stem: str, reserved: tuple[str, ...] = ()
+) -> dict[str, pd.DataFrame]:
+    """Add all experiments of a question to its answer; gives the table of each.
+
+    To be called when the question's own figures, tables and numbers are in place;
+    `reserved` names those that come later.
+
+    Raises:
+        VitrailError: when an experiment has the name of one of those.
+    """
     sections, tables = [], {}
+    own = (*answer.figures, *answer.tables, *answer.numbers, *answer.data)
+    taken = {*own, *reserved, "claims", "experiments", "table"}
     for experiment in study.plan.of_question(stem):
+        if experiment.name in taken:
+            raise VitrailError(
+                f"config: questions.{stem}.experiments.{experiment.name}: this question has a "
+                "figure, table or number of that name already; choose another name"
+            )
         table = tables[experiment.name] = summarise(study, experiment)
         answer.figures[experiment.name] = figure(study, experiment, table)
         answer.numbers[experiment.name] = numbers(study, experiment, table)
@@ -217,7 +235,9 @@ def add(study: Study, answer: Answer, stem: str) -> dict[str, pd.DataFrame]:
         answer.claims += claims
         answer.tables[experiment.name] = table_markdown(study, experiment, table)
         sections.append(_section(study, experiment, answer.tables[experiment.name]))
-    answer.tables["experiments"] = "\n\n".join(sections) or "This study has no experiment here."
+    answer.tables["experiments"] = (
+        "\n\n".join(sections) or "<!-- no experiment under this question -->"
+    )
     if tables:
         answer.table = pd.concat(tables.values(), ignore_index=True)
     return tables
@@ -236,8 +256,9 @@ def _section(study: Study, experiment: Experiment, table: str) -> str:
 {table}
 
 ![{experiment.title}. Left: test accuracy of each seed (dots), their mean (diamond) and its
-95 % interval. Right: validation accuracy while training, mean and range of the seeds.
-{budget(experiment, study).capitalize()}.]({drawing}){{#fig-{name}
+95 % interval. Right: validation accuracy while training in the same
+colours, mean and range of the seeds.
+{budget(experiment, study)}.]({drawing}){{#fig-{name}
 fig-alt="Two panels comparing {arms}: accuracies with intervals, and learning curves."}}
 """
 

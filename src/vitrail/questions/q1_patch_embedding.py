@@ -127,7 +127,8 @@ def draw_patches(image: np.ndarray, patch: int) -> Figure:
     grid = right.subplots(-(-len(tiles) // columns), columns, squeeze=False)
     right.suptitle(f"{len(tiles)} tokens of {patch * patch} values, in reading order", fontsize=9.5)
     for index, cell in enumerate(grid.flat):
-        cell.set_axis_off()
+        cell.set(xticks=[], yticks=[])
+        cell.spines[:].set_visible(index < len(tiles))
         if index < len(tiles):
             cell.imshow(tiles[index], cmap=style.DIGITS, vmin=0, vmax=255)
             cell.set_title(str(index + 1), fontsize=7, loc="center", pad=2)
@@ -141,7 +142,7 @@ def draw_filters(weight: np.ndarray, patch: int) -> Figure:
     _, strength, directions = np.linalg.svd(weight, full_matrices=False)
     shown = min(16, len(directions))
     share = strength**2 / np.sum(strength**2)
-    drawing, grid = plt.subplots(2, shown // 2, figsize=(style.WIDTH, 2.1), squeeze=False)
+    drawing, grid = plt.subplots(2, shown // 2, figsize=(style.WIDTH, 2.3), squeeze=False)
     for axes, direction, part in zip(grid.flat, directions, share, strict=False):
         reach = np.abs(direction).max()
         axes.imshow(direction.reshape(patch, patch), cmap="RdBu_r", vmin=-reach, vmax=reach)

@@ -25,7 +25,6 @@ DIGITS = 5
 def answer(study: Study) -> Answer:
     """Variance and entropy with and without the scale, and attention drawn on digits."""
     result = Answer(sentence="", table=pd.DataFrame())
-    add(study, result, "q3_self_attention")
     scale = scale_table()
     result.data["scale"] = scale
     wide = scale[scale["d_k"] == 64].iloc[0]
@@ -39,9 +38,9 @@ def answer(study: Study) -> Answer:
     result.claims.append(
         holds(
             "q3-scale-keeps-variance",
-            "Dividing by √d_k brings the variance of the attention logits from d_k to one.",
+            "Dividing by $\\sqrt{d_k}$ brings the variance of the logits from $d_k$ to one.",
             "sample variance of q·k within 10 % of d_k, and within 10 % of one once scaled",
-            f"d_k = 64: {wide['variance']:.1f} before, {wide['variance_scaled']:.2f} after",
+            f"$d_k = 64$: {wide['variance']:.1f} before, {wide['variance_scaled']:.2f} after",
             bool(
                 (abs(scale["variance"] / scale["d_k"] - 1) < 0.1).all()
                 and (abs(scale["variance_scaled"] - 1) < 0.1).all()
@@ -49,16 +48,17 @@ def answer(study: Study) -> Answer:
         )
     )
     seen, shares = draw_one_head(study)
-    result.figures["one_head"] = seen
+    result.figures["one_head_map"] = seen
     result.numbers["one_head_entropy"] = {
         f"block{block}": f"{100 * share:.0f} %" for block, share in enumerate(shares, start=1)
     }
+    add(study, result, "q3_self_attention")
     result.sentence = (
         "Self-attention lets every token read every other one, with weights computed from the "
         "tokens themselves; a convolution reads a fixed neighbourhood with fixed weights. The "
         "price is a table of N × N weights per head: time and, when it is stored, memory grow "
-        f"with N². Without the factor 1/√d_k the variance of a logit is {wide['variance']:.1f} "
-        f"at d_k = 64; with it, {wide['variance_scaled']:.2f}."
+        f"with N². Without the factor $1/\\sqrt{{d_k}}$ the variance of a logit is "
+        f"{wide['variance']:.1f} at $d_k = 64$; with it, {wide['variance_scaled']:.2f}."
     )
     return result
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def answer(study: Study) -> Answer:
     """The ablation, and how large the tokens are after each block."""
     result = Answer(sentence="", table=pd.DataFrame())
-    tables = add(study, result, "q5_block")
     norms = residual_norms(study)
     result.data["token_norms"] = norms
     result.figures["token_norms"] = draw_norms(norms)
     base = norms[norms["arm"] == norms["arm"].iloc[0]]
     result.numbers["norm_first"] = f"{base['norm'].iloc[0]:.1f}"
     result.numbers["norm_last"] = f"{base['norm'].iloc[-1]:.1f}"
+    tables = add(study, result, "q5_block")
     measured = "; ".join(
         f"{arm['label']}: {arm['accuracy']}"
         for name in tables

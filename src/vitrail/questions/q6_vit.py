@@ -26,7 +26,6 @@ MODEL_NAMES = {"vit": "our ViT", "cnn": "CNN", "timm": "timm"}
 def answer(study: Study) -> Answer:
     """Final performance of the base ViT, its errors, the ablations, accuracy against cost."""
     result = Answer(sentence="", table=pd.DataFrame())
-    tables = add(study, result, "q6_vit")
     base = base_summary(study)
     value = estimate(base["test_accuracy"].tolist())
     errors = mean_of(base, "test_errors")
@@ -55,6 +54,7 @@ def answer(study: Study) -> Answer:
     )
     result.figures["errors"] = draw_errors(study)
     result.figures["positions"] = draw_position_similarity(study)
+    tables = add(study, result, "q6_vit", reserved=("cost",))
     if tables:
         result.figures["cost"] = draw_cost(pd.concat(tables.values(), ignore_index=True))
     result.sentence = (
@@ -106,15 +106,20 @@ def position_example() -> tuple[str, float]:
     printed = np.stack([np.sin(position), np.cos(position), np.sin(slow), np.cos(slow)], axis=1)
     columns = {"k": [f"$P({k})$" for k in position]}
     for column in range(EXAMPLE_WIDTH):
-        columns[f"column {column}"] = [f"{value:.4f}" for value in right[:, column]]
+        columns[f"column {column}"] = [decimals(value) for value in right[:, column]]
     for column in (2, 3):
-        columns[f"lab report, column {column}"] = [f"{value:.4f}" for value in printed[:, column]]
+        columns[f"lab report, column {column}"] = [decimals(value) for value in printed[:, column]]
     caption = (
         "The worked example of the lab report (d = 4), computed from the formula, and what its "
         "exponents of 1/4 in place of 2/4 give in the two columns that they touch."
     )
     table = markdown_table(pd.DataFrame(columns), caption, "q6-positions-example")
     return table, float(np.abs(right - printed).max())
+
+
+def decimals(value: float) -> str:
+    """Four decimals with a true minus sign."""
+    return f"{value:.4f}".replace("-", "−")
 
 
 def draw_errors(study: Study) -> Figure:
@@ -175,14 +180,16 @@ def draw_cost(table: pd.DataFrame) -> Figure:
                 color=style.COLOURS[str(model)],
                 label=MODEL_NAMES[str(model)],
             )  # fmt: skip
-        for row in ran.to_dict("records"):
+        # Many arms cost the same; only the best of each cost is named.
+        named = ran.sort_values("test_accuracy").drop_duplicates(column, keep="last")
+        for row in named.to_dict("records"):
             axes.annotate(
-                row["label"], (row[column], 100 * (1 - row["test_accuracy"])), fontsize=6.5,
-                xytext=(3, 3), textcoords="offset points",
+                row["label"], (row[column], 100 * (1 - row["test_accuracy"])), fontsize=7,
+                xytext=(4, -9), textcoords="offset points",
             )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel=label)
+        axes.set(xscale="log", xlabel=label)
+        axes.margins(x=0.15)
+        style.plain_log_ticks(axes)
     left.set_ylabel("test error (%)")
-    left.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    left.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     right.legend()
     return drawing

@@ -35,8 +35,6 @@ def answer(study: Study) -> Answer:
     timed_width = int(alone["embed_dim"].iloc[0])
     slopes = {name: slopes_of(samples, name, timed_width) for name in VARIANTS}
     result = Answer(sentence="", table=table)
-    add(study, result, "q7_complexity")
-    result.table = table
     result.data["slopes"] = slope_frame(slopes, timed_width)
     result.figures["time"] = draw_time(alone, slopes, timed_width)
     result.figures["memory"] = draw_memory(alone)
@@ -56,8 +54,11 @@ def answer(study: Study) -> Answer:
         "naive_memory": f"{memory_at_end['naive']:,.1f}",
         "fused_memory": f"{memory_at_end['fused']:,.1f}",
         "hardware": hardware(facts),
+        "batch_size": str(alone["batch_size"].iloc[0]),
     }
     result.claims += claims(slopes, memory_slopes(alone), share)
+    add(study, result, "q7_complexity")
+    result.table = table
     first, last = slopes["naive"][0], slopes["naive"][-1]
     result.sentence = (
         f"One block costs (4 + 2r) n d² + 2 n² d multiply-accumulates: linear in the number of "
@@ -216,7 +217,10 @@ def draw_time(alone: pd.DataFrame, slopes: dict[str, list[Slope]], width: int) -
         naive["n"], 1e3 * scale * naive["macs"], color=style.COLOURS["reference"], linestyle="--",
         label="4nd² + 2n²d, through the last point",
     )  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="tokens n", ylabel="time per image (ms)")
+    sizes = sorted(int(n) for n in alone["n"].unique())
+    left.set(xlabel="tokens n", ylabel="time of a call (ms)")
+    style.token_ticks(left, sizes)
+    style.plain_log_ticks(left)
     left.legend(loc="upper left", fontsize=7.5)
     for variant, found in slopes.items():
         middle = [slope.n_middle for slope in found]
@@ -229,14 +233,14 @@ def draw_time(alone: pd.DataFrame, slopes: dict[str, list[Slope]], width: int) -
             color=VARIANTS[variant], marker="o", markersize=4, capsize=3,
             label={"naive": "written out", "fused": "fused"}[variant],
         )  # fmt: skip
-    sizes = sorted(alone["n"].unique())
     middles = [(a * b) ** 0.5 for a, b in pairwise(sizes)]
     right.plot(
         middles, predicted_slopes(sizes, width, r=None), color=style.COLOURS["reference"],
         linestyle="--", label="formula",
     )  # fmt: skip
     right.axhline(2, color=style.GRID, zorder=0)
-    right.set(xscale="log", xlabel="tokens n", ylabel="local exponent")
+    right.set(xlabel="tokens n", ylabel="local exponent")
+    style.token_ticks(right, sizes)
     right.legend(fontsize=7.5)
     return drawing
 
@@ -251,7 +255,9 @@ def draw_memory(alone: pd.DataFrame) -> Figure:
             rows["n"], rows["peak_mib"], marker="o", markersize=4, color=VARIANTS[str(variant)],
             label={"naive": "written out", "fused": "fused"}[str(variant)],
         )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="tokens n", ylabel="peak memory (MiB)")
+    axes.set(xlabel="tokens n", ylabel="peak memory (MiB)")
+    style.token_ticks(axes, sorted(int(n) for n in alone["n"].unique()))
+    style.plain_log_ticks(axes)
     axes.legend()
     return drawing
 
@@ -270,6 +276,8 @@ def draw_model(table: pd.DataFrame) -> Figure:
                 markersize=4, color=colour, linestyle="-" if variant == "fused" else ":",
                 label=f"{names[str(name)]}, {'fused' if variant == 'fused' else 'written out'}",
             )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="tokens n", ylabel="time per image (ms)")
+    axes.set(xlabel="tokens n", ylabel="time per image (ms)")
+    style.token_ticks(axes, sorted(int(n) for n in rows["n"].unique()))
+    style.plain_log_ticks(axes)
     axes.legend(fontsize=7.5)
     return drawing

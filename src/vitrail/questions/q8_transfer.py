@@ -47,7 +47,6 @@ def answer(study: Study) -> Answer:
         "q8-inputs",
         left=3,
     )
-    tables = add(study, result, "q8_transfer")
     weights = read_json(study.folder / "weights.json")
     result.numbers["weights"] = {
         "status": weights["status"],
@@ -61,6 +60,7 @@ def answer(study: Study) -> Answer:
         result.claims += pretrained_claim(study, experiment, weights)
     result.data["mcnemar"] = pd.DataFrame(pairs)
     result.tables["mcnemar"] = mcnemar_markdown(pairs, study)
+    tables = add(study, result, "q8_transfer")
     result.sentence = " ".join(
         [
             "timm's ViT-S refuses 28-pixel images because its patch embedding asserts 224 and its "

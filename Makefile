@@ -23,6 +23,7 @@ install: $(STAMP) ## set up .venv from requirements.lock
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vitrail needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
+	@echo "vitrail: installing the packages of requirements.lock into $(VENV) (about 7 GB, some minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
@@ -61,7 +62,9 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 lock: ## pin the newest versions within pyproject.toml's bounds into requirements.lock
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,dev]'
-	$(VENV)/lock/bin/python -m pip freeze --exclude vitrail > requirements.lock
+	{ echo "# Exact versions of the pip route, made by make lock. CUDA libraries exist for Linux only."; \
+	  $(VENV)/lock/bin/python -m pip freeze --exclude vitrail \
+	  | sed -E "s/^((nvidia|cuda|triton)[^;]*)$$/\1; sys_platform == 'linux'/"; } > requirements.lock
 	rm -rf $(VENV)/lock
 
 clean: ## delete the results of all studies (the data and the MLflow store stay)

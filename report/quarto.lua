@@ -1,25 +1,42 @@
--- Under Quarto, style.css does not reach the PDF: draw the answer box and the verdicts there.
+-- Under Quarto, style.css does not reach the PDF: hand boxes, verdicts and code to quarto.typ.
 if not FORMAT:match("typst") then return {} end
 
-local colours = { supported = "#0b5c93", refuted = "#a83a10", undecided = "#5b616b", notrun = "#5b616b" }
+local boxes = { answer = true, provenance = true, small = true }
+local verdicts = { supported = true, refuted = true, undecided = true, notrun = true }
+
+local function block(text) return pandoc.RawBlock("typst", text) end
+local function inline(text) return pandoc.RawInline("typst", text) end
+
+-- Names in code have nowhere to break; a narrow cell would print them over its neighbour.
+local breakable = {
+  Code = function(code)
+    code.text = code.text:gsub("[_/.]", "%0\u{200b}")
+    return code
+  end,
+}
 
 return {
   {
     Div = function(div)
-      if not div.classes:includes("answer") then return nil end
-      div.content:insert(1, pandoc.RawBlock("typst",
-        '#block(width: 100%, inset: 10pt, radius: 3pt, fill: rgb("#e9eff5"), stroke: .6pt + rgb("#a3b9cc"))['))
-      div.content:insert(pandoc.RawBlock("typst", "]"))
+      local kind = div.classes[1]
+      if not boxes[kind] then return nil end
+      div.content:insert(1, block("#" .. kind .. "["))
+      div.content:insert(block("]"))
       return div.content
     end,
     Span = function(span)
-      local colour = span.classes:includes("verdict") and colours[span.classes[2]]
-      if not colour then return nil end
-      local out = pandoc.Inlines({ pandoc.RawInline("typst",
-        '#box(inset: (x: 4pt), outset: (y: 2.5pt), radius: 6pt, stroke: .5pt + rgb("' .. colour .. '"))[') })
-      out:insert(pandoc.Strong(span.content))
-      out:insert(pandoc.RawInline("typst", "]"))
-      return out
+      local kind = span.classes[2]
+      if span.classes[1] ~= "verdict" or not verdicts[kind] then return nil end
+      span.content:insert(1, inline('#verdict("' .. kind .. '")['))
+      span.content:insert(inline("]"))
+      return span.content
+    end,
+    Table = function(tbl) return tbl:walk(breakable) end,
+    CodeBlock = function(code)
+      local name = code.attributes.filename
+      code.attributes.filename = nil
+      local shown = name and '"' .. name:gsub('[\\"]', "\\%0") .. '"' or "none"
+      return { block("#code-block(" .. shown .. ")["), code, block("]") }
     end,
   },
 }

@@ -100,7 +100,7 @@ def mnist() -> Mnist:
 @pytest.fixture(scope="session")
 def data_folder(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The stand-in as the four IDX files of the data step, with their source.json."""
-    from vitrail.runs import MNIST_FILES
+    from vitrail.settings import MNIST_FILES
 
     folder = tmp_path_factory.mktemp("data")
     arrays = (mnist.train_images, mnist.train_labels, mnist.test_images, mnist.test_labels)

@@ -28,7 +28,7 @@ from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow i
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, write_json, write_text
 from vitrail.run_folder import write_run
-from vitrail.runs import Settings, arm_id, run_id
+from vitrail.settings import Settings, arm_id, run_id
 from vitrail.tracking import headline, records, store
 from vitrail.tracking.sync import sync
 
@@ -39,7 +39,7 @@ BASE: Settings = {
     "evaluations": 2, "precision": "fp32", "pixel_mean": 0.1307, "pixel_std": 0.3081,
     "patch_size": 14, "embed_dim": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0,
     "qkv_bias": True, "class_token": True, "global_pool": "token", "pos_embed": "learned",
-    "norm": "pre", "act": "gelu",
+    "pos_embed_std": 0.02, "norm": "pre", "act": "gelu",
 }  # fmt: skip
 CNN: Settings = {key: BASE[key] for key in list(BASE)[:13]} | {"model": "cnn", "channels": 2}
 FACTS = {"commit": "0123456789ab-dirty", "threads": 1, "data": {"sha256": {"b": "22", "a": "11"}}}
@@ -97,7 +97,7 @@ def row(settings: Settings, seed: int, arm: str, **other: Any) -> dict[str, Any]
 
 
 def write_table(results: Path, rows: list[dict[str, Any]]) -> None:
-    path = results / STUDY / "runs.csv"
+    path = results / STUDY / STEM / "runs.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
@@ -514,7 +514,7 @@ def test_missing_and_torn_files_are_named(results: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(VitrailError, match=f"{folder.name}.* is missing"):
         go(results)
-    (results / STUDY / "runs.csv").unlink()
+    (results / STUDY / STEM / "runs.csv").unlink()
     with pytest.raises(VitrailError, match=r"runs\.csv is missing"):
         go(results)
 

@@ -1,9 +1,11 @@
-"""From run folders and claims to the two tables of a study: runs.csv and claims.csv."""
+"""From run folders and claims to the tables of a study: runs.csv and claims.csv."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,20 +33,30 @@ SUMMARY_FIELDS = [
 CLAIM_FIELDS = ["question", "id", "verdict", "sentence", "evidence", "test"]
 
 
-def run_table(folder: Path) -> pd.DataFrame:
-    """plan.csv with what each run gave, or the reason why it gave nothing."""
-    plan = pd.read_csv(folder / "plan.csv", keep_default_na=False)
-    rows = []
-    for name in plan["run_id"]:
+def with_results(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Rows of the run table with what each run gave, or the reason why it gave nothing."""
+    found = []
+    for name in rows["run_id"]:
         path = folder / "runs" / name / "summary.json"
         if not path.exists():
             raise VitrailError(f"{path} is missing; run snakemake --cores all again")
         summary = read_json(path)
-        rows.append({field: summary.get(field) for field in SUMMARY_FIELDS})
-    results = pd.DataFrame(rows, columns=SUMMARY_FIELDS)
+        found.append({field: summary.get(field) for field in SUMMARY_FIELDS})
+    results = pd.DataFrame(found, columns=SUMMARY_FIELDS)
     for field in ("parameters", "macs", "samples", "test_errors"):
         results[field] = results[field].astype("Int64")
-    return pd.concat([plan, results], axis=1)
+    return pd.concat([rows, results], axis=1)
+
+
+def run_table(folder: Path) -> pd.DataFrame:
+    """plan.csv with what each run gave."""
+    return with_results(pd.read_csv(folder / "plan.csv", keep_default_na=False), folder)
+
+
+def question_table(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The same for the runs that MLflow keeps under one question."""
+    columns = ["run_id", "arm_id", "arm", "label", "question", "experiment", "seed"]
+    return with_results(pd.DataFrame(rows, columns=columns), folder)
 
 
 def claim_table(folder: Path) -> pd.DataFrame:
@@ -58,17 +70,23 @@ def claim_table(folder: Path) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write runs.csv or claims.csv of a study.")
-    parser.add_argument("table", choices=["runs", "claims"])
+    parser = argparse.ArgumentParser(description="Write a table of a study.")
+    parser.add_argument("table", choices=["runs", "claims", "question"])
     parser.add_argument("--study", required=True)
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--rows", type=json.loads, help="rows of a question's runs, as JSON")
+    parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     folder = arguments.results / arguments.study
-    table = run_table(folder) if arguments.table == "runs" else claim_table(folder)
-    out = folder / f"{arguments.table}.csv"
+    if arguments.table == "runs":
+        table = run_table(folder)
+    elif arguments.table == "claims":
+        table = claim_table(folder)
+    else:
+        table = question_table(folder, arguments.rows)
     # Every digit of a number is written, so that tables and files compare exactly.
-    write_text(out, table.to_csv(index=False, lineterminator="\n"))
-    print(f"{arguments.table}: {len(table)} rows -> {out}")
+    write_text(arguments.out, table.to_csv(index=False, lineterminator="\n"))
+    print(f"{arguments.table}: {len(table)} rows -> {arguments.out}")
 
 
 if __name__ == "__main__":

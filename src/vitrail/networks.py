@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.runs import IMAGE_SIZE, MODEL_FIELDS, Settings
+from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, Settings
 
 NUM_CLASSES = 10
 IN_CHANS = 1
@@ -91,6 +91,7 @@ def _timm_model(settings: Settings, weights: dict[str, Any] | None) -> nn.Module
 
         if weights is None:
             raise VitrailError(f"{name}: a pretrained arm needs weights.json (see vitrail.weights)")
+        _check_pixels(settings, weights)
         return create_pretrained(name, weights, **adapted)
     import timm
 
@@ -100,6 +101,17 @@ def _timm_model(settings: Settings, weights: dict[str, Any] | None) -> nn.Module
         raise VitrailError(
             f"config: timm_model {name!r} cannot be built for {IMAGE_SIZE} px images: {error}"
         ) from error
+
+
+def _check_pixels(settings: Settings, weights: dict[str, Any]) -> None:
+    """Pretrained weights fed with pixels of another scale lose accuracy in silence."""
+    for key, name in (("pixel_mean", "mean"), ("pixel_std", "std")):
+        expected = sum(weights[name]) / len(weights[name])
+        if abs(settings[key] - expected) > 0.01:
+            raise VitrailError(
+                f"config: {key} is {settings[key]}, but the weights {weights['tag']} were trained "
+                f"with {expected:.3g}; set it in the settings of the experiment"
+            )
 
 
 def load_run(folder: Path) -> nn.Module:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from vitrail.files import sha256, whole_folder, write_json
-from vitrail.runs import FINISHED_FILES, Settings, arm_id, run_id
+from vitrail.settings import FINISHED_FILES, Settings, arm_id, run_id
 
 Rows = list[dict[str, Any]]
 

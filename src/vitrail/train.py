@@ -30,7 +30,7 @@ from vitrail.errors import run_command
 from vitrail.files import read_json
 from vitrail.networks import build
 from vitrail.run_folder import write_run
-from vitrail.runs import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
+from vitrail.settings import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
 
 EVALUATION_BATCH = 500
 Found = dict[str, Any]  # the content of weights.json

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from vitrail import config as study_config
 from vitrail import ending as study_ending
 from vitrail import runs as study_runs
+from vitrail import settings as study_settings
 from vitrail.errors import VitrailError
 from vitrail.steps import set_paths
 
@@ -31,7 +32,7 @@ STUDY = PLAN.study
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
-MNIST = expand("results/data/{name}", name=[*study_runs.MNIST_FILES, "source.json"])
+MNIST = expand("results/data/{name}", name=[*study_settings.MNIST_FILES, "source.json"])
 
 
 def source(*names):
@@ -41,7 +42,10 @@ def source(*names):
 
 
 CODE_MODEL = source("model/*.py", "networks.py")
-CODE_TRAIN = [*CODE_MODEL, *source("train.py", "data.py", "device.py", "run_folder.py")]
+CODE_TRAIN = [
+    *CODE_MODEL,
+    *source("train.py", "data.py", "device.py", "run_folder.py", "settings.py"),
+]
 CODE_QUESTIONS = source(
     "analysis.py", "claims.py", "style.py", "efficiency.py", "scaling.py"
 ) + source("questions/[!q]*.py")
@@ -50,6 +54,16 @@ CODE_QUESTIONS = source(
 def as_json(content):
     """JSON for a command line. The order is kept: it is the order of tables and figures."""
     return json.dumps(content)
+
+
+def verbatim(text):
+    """A param that holds just this text; braces in a plain string would be taken for wildcards."""
+    return lambda wildcards: text
+
+
+def as_text(content):
+    """Content as a param of JSON."""
+    return verbatim(as_json(content))
 
 
 def part_of_config(stem):
@@ -80,6 +94,18 @@ def arms_read_by(stem):
 def arms_at_home(stem):
     """The arms whose runs MLflow keeps under this question."""
     return sorted(arm.arm_id for arm in PLAN.arms.values() if arm.question == stem)
+
+
+def rows_at_home(wildcards):
+    """Their rows of the run table, without the settings, which stand in the run folders."""
+    named = ("run_id", "arm_id", "arm", "label", "question", "experiment", "seed")
+    return as_json(
+        [
+            {name: row[name] for name in named}
+            for row in study_runs.rows(PLAN)
+            if row["question"] == wildcards.stem
+        ]
+    )
 
 
 def settings_of(wildcards):

@@ -12,7 +12,7 @@ rule mnist:
     conda:
         ENVIRONMENT
     params:
-        folder=shlex.quote(config["data"]["folder"]),
+        folder=verbatim(shlex.quote(config["data"]["folder"])),
     message:
         "Fetch MNIST and check it"
     shell:
@@ -47,7 +47,7 @@ rule imagenet_weights:
     params:
         model=PRETRAINED[0][0] if PRETRAINED else "vit_small_patch16_224",
         tag=PRETRAINED[0][1] if PRETRAINED else "augreg_in1k",
-        path=shlex.quote(config["pretrained"]["path"]),
+        path=verbatim(shlex.quote(config["pretrained"]["path"])),
     message:
         "Look for ImageNet weights"
     shell:

@@ -31,7 +31,7 @@ for stem in STEMS:
             ENVIRONMENT
         params:
             stem=stem,
-            config=as_json(part_of_config(stem)),
+            config=as_text(part_of_config(stem)),
         message:
             f"Answer {stem}"
         shell:

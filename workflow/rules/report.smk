@@ -14,12 +14,12 @@ rule run_table:
         ENVIRONMENT
     params:
         study=STUDY,
-        config=as_json(config),
+        config=as_text(config),
     message:
         "Write the tables of all runs"
     shell:
         "(python -m vitrail.runs --config {params.config:q} --out {output.plan} &&"
-        " python -m vitrail.collect runs --study {params.study} --results results) > {log} 2>&1"
+        " python -m vitrail.collect runs --study {params.study} --results results --out {output.runs}) > {log} 2>&1"
 
 
 rule claim_table:
@@ -37,7 +37,7 @@ rule claim_table:
     message:
         "Write the table of all claims"
     shell:
-        "python -m vitrail.collect claims --study {params.study} --results results > {log} 2>&1"
+        "python -m vitrail.collect claims --study {params.study} --results results --out {output} > {log} 2>&1"
 
 
 rule study_facts:

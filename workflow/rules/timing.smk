@@ -17,7 +17,7 @@ rule timing:
         ENVIRONMENT
     threads: max(1, workflow.cores or 1)
     params:
-        settings=as_json(TIMING),
+        settings=as_text(TIMING),
     message:
         "Time attention against the number of tokens, alone on the machine"
     shell:

@@ -17,12 +17,31 @@ rule mlflow_store:
         "python -m vitrail.tracking init --results results > {log} 2>&1"
 
 
+# A table of its own for each question, so that a new arm elsewhere does not record it again.
+rule question_runs:
+    input:
+        runs=lambda wildcards: run_files(arms_at_home(wildcards.stem), ["summary.json"]),
+        code=source("collect.py"),
+    output:
+        f"{RESULTS}/{STUDY}/{{stem}}/runs.csv",
+    log:
+        f"{RESULTS}/{STUDY}/logs/question_runs_{{stem}}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        study=STUDY,
+        rows=rows_at_home,
+    message:
+        "Gather the runs that MLflow keeps under {wildcards.stem}"
+    shell:
+        "python -m vitrail.collect question --study {params.study} --results results"
+        " --rows {params.rows:q} --out {output} > {log} 2>&1"
+
+
 rule track:
     input:
         store=rules.mlflow_store.output,
-        # The table changes with every arm; this question's record changes with its own.
-        table=ancient(f"{RESULTS}/{STUDY}/runs.csv"),
-        runs=lambda wildcards: run_files(arms_at_home(wildcards.stem), ["summary.json"]),
+        runs=rules.question_runs.output,
         claims=f"{RESULTS}/{STUDY}/{{stem}}/claims.json",
         data=MNIST,
         figures=f"{RESULTS}/{STUDY}/{{stem}}/figures",

@@ -12,7 +12,7 @@ rule train:
         expand(
             f"{RESULTS}/{STUDY}/runs/{{{{arm}}}}-s{{seed}}/{{name}}",
             seed=PLAN.seeds,
-            name=study_runs.RUN_FILES,
+            name=study_settings.RUN_FILES,
         ),
     log:
         f"{RESULTS}/{STUDY}/logs/train/{{arm}}.log",

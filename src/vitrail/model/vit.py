@@ -24,6 +24,8 @@ class VisionTransformer(nn.Module):
     Args:
         pos_embed: "learned" (ViT), "sinusoidal" (positions in reading order),
             "sinusoidal_2d" (row and column) or "none".
+        pos_embed_std: standard deviation of learned positions at the start; 0.02 in ViT
+            and timm, while sines and cosines have 0.7.
         norm: "pre" (ViT) or "post" (Vaswani et al. 2017; no last norm then).
         act: activation of the MLP, "gelu" (ViT) or "relu".
         fused_attn: PyTorch's fused attention kernel, or the written-out form.
@@ -48,6 +50,7 @@ class VisionTransformer(nn.Module):
         class_token: bool = True,
         global_pool: Pooling = "token",
         pos_embed: Positions = "learned",
+        pos_embed_std: float = 0.02,
         norm: Norm = "pre",
         act: Activation = "gelu",
         fused_attn: bool = True,
@@ -80,7 +83,7 @@ class VisionTransformer(nn.Module):
         self.norm = last_norm if global_pool == "token" else nn.Identity()
         self.fc_norm = last_norm if global_pool == "avg" else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        self._initialise()
+        self._initialise(pos_embed_std)
 
     def _add_positions(self, pos_embed: Positions, embed_dim: int) -> None:
         """Make `pos_embed`, (1, prefix + patches, D): a parameter, a constant or None."""
@@ -101,7 +104,7 @@ class VisionTransformer(nn.Module):
             table = torch.cat([torch.zeros(self.num_prefix_tokens, embed_dim), fixed])
             self.register_buffer("pos_embed", table[None])
 
-    def _initialise(self) -> None:
+    def _initialise(self, pos_embed_std: float) -> None:
         """Xavier in the blocks as in the paper's own code, the rest as in timm.
 
         timm's 0.02 everywhere suits a width of 384 and more; at a width of 64 it starts
@@ -119,7 +122,9 @@ class VisionTransformer(nn.Module):
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter):
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+            nn.init.trunc_normal_(
+                self.pos_embed, std=pos_embed_std, a=-2 * pos_embed_std, b=2 * pos_embed_std
+            )
         if isinstance(self.head, nn.Linear):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)

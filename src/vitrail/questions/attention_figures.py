@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import style
-from vitrail.runs import IMAGE_SIZE
+from vitrail.settings import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -127,7 +127,9 @@ def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) ->
     printed = pd.DataFrame(
         {
             "Arm": [_row_label(row, experiment) for row in table.to_dict("records")],
-            "Accuracy": [percent(_accuracy(row)) for row in table.to_dict("records")],
+            "Accuracy (%)": [
+                percent(_accuracy(row)).replace(" %", "") for row in table.to_dict("records")
+            ],
             "Difference": [
                 "reference"
                 if row["arm"] == experiment.reference and row["seeds"]
@@ -135,15 +137,16 @@ def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) ->
                 for row in table.to_dict("records")
             ],
             "Errors": [number(value) for value in table["test_errors"]],
-            "Parameters": [number(value) for value in table["parameters"]],
+            "Params (k)": [number(value, 1e3) for value in table["parameters"]],
             "MMACs": [number(value, 1e6, ",.2f") for value in table["macs"]],
             "Images/s": [number(value) for value in table["train_samples_per_second"]],
         }
     )
     caption = (
         f"{experiment.title}: test accuracy with its 95 % interval, difference to the reference in "
-        "points paired by seed, mean errors of 10,000, parameters, million multiply-accumulates of "
-        f"a forward pass, and images per second in training. {budget(experiment, study)}."
+        "points paired by seed, mean errors of 10,000, thousands of parameters, million "
+        "multiply-accumulates of a forward pass, and images per second in training. "
+        f"{budget(experiment, study)}."
     )
     return markdown_table(printed, caption, f"{experiment.question}-{experiment.name}")
 

@@ -13,7 +13,7 @@ from vitrail.claims import holds
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments import add
 from vitrail.questions.study import Study
-from vitrail.runs import IMAGE_SIZE
+from vitrail.settings import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

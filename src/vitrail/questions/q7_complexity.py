@@ -19,6 +19,8 @@ from vitrail.scaling import Slope, local_slopes, predicted_slopes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Exponents that count as "nearly quadratic" and as "clearly not".
+LONG, SHORT = 1.7, 1.5
 VARIANTS = {"naive": style.COLOURS["cnn"], "fused": style.COLOURS["vit"]}
 
 
@@ -171,24 +173,24 @@ def claims(slopes: dict[str, list[Slope]], memory: dict[str, float], share: floa
         holds(
             "q7-quadratic-for-long-sequences",
             "For long sequences the time of attention grows nearly with n².",
-            "slope of the written-out form between the two longest sequences above 1.7",
+            f"slope of the written-out form between the two longest sequences above {LONG}",
             f"{told(last)} between {last.n_from:,} and {last.n_to:,} tokens",
-            last.low > 1.7 if last.low == last.low else None,
+            above(last, LONG),
         ),
         holds(
             "q7-not-quadratic-at-mnist-sizes",
             "At the sizes of MNIST the time of attention does not grow with n².",
-            "slope between the two shortest sequences below 1.5",
+            f"slope between the two shortest sequences below {SHORT}",
             f"{told(first)} between {first.n_from:,} and {first.n_to:,} tokens; the quadratic "
             f"part is {100 * share:.0f} % of the base ViT's work",
-            first.high < 1.5 if first.high == first.high else None,
+            below(first, SHORT),
         ),
         holds(
             "q7-fused-keeps-the-exponent",
             "The fused kernel does not change the exponent of the time for long sequences.",
-            "its slope between the two longest sequences above 1.7 as well",
+            f"its slope between the two longest sequences above {LONG} as well",
             f"{told(fused_last)} between {fused_last.n_from:,} and {fused_last.n_to:,} tokens",
-            fused_last.low > 1.7 if fused_last.low == fused_last.low else None,
+            above(fused_last, LONG),
         ),
         holds(
             "q7-fused-memory-is-linear",
@@ -198,6 +200,20 @@ def claims(slopes: dict[str, list[Slope]], memory: dict[str, float], share: floa
             memory["fused"] < 1.2 and memory["naive"] > 1.8,
         ),
     ]
+
+
+def above(slope: Slope, bound: float) -> bool | None:
+    """Whether the interval lies above a bound; None when it holds the bound or is missing."""
+    if slope.low > bound:
+        return True
+    return False if slope.high <= bound else None
+
+
+def below(slope: Slope, bound: float) -> bool | None:
+    """The same the other way round."""
+    if slope.high < bound:
+        return True
+    return False if slope.low >= bound else None
 
 
 def draw_time(alone: pd.DataFrame, slopes: dict[str, list[Slope]], width: int) -> Figure:

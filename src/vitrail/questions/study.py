@@ -13,7 +13,8 @@ import pandas as pd
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.runs import Experiment, Plan, expand, run_id
+from vitrail.runs import Experiment, Plan, expand
+from vitrail.settings import run_id
 
 if TYPE_CHECKING:
     from torch import nn

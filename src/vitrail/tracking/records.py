@@ -95,7 +95,7 @@ def read_question(study: str, stem: str, results: Path) -> Question:
     Raises:
         VitrailError: the run table or a finished run's folder is missing or torn.
     """
-    table = results / study / "runs.csv"
+    table = results / study / stem / "runs.csv"
     try:
         with table.open(encoding="utf-8", newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if row["question"] == stem]

@@ -1,0 +1,162 @@
+"""The settings of an arm: which there are, what identifies them, whether they make sense.
+
+An *arm* is one set of settings; a *run* is an arm with one seed. Imports neither torch
+nor pandas, because Snakemake reads it each time it parses the workflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from vitrail.errors import VitrailError
+
+IMAGE_SIZE = 28
+Settings = dict[str, Any]
+
+# What decides the outcome of a run, by kind of model. Labels, titles and the order in
+# the config are no part of it; the study's device is not either.
+TRAINING_FIELDS = (
+    "model",
+    "train_size",
+    "validation",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "warmup",
+    "evaluations",
+    "precision",
+    "pixel_mean",
+    "pixel_std",
+)
+MODEL_FIELDS = {
+    "vit": (
+        "patch_size",
+        "embed_dim",
+        "depth",
+        "num_heads",
+        "mlp_ratio",
+        "qkv_bias",
+        "class_token",
+        "global_pool",
+        "pos_embed",
+        "pos_embed_std",
+        "norm",
+        "act",
+    ),
+    "cnn": ("channels",),
+    "timm": ("timm_model", "patch_size", "pretrained"),
+}
+# Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+RUN_FILES = ("config.json", "env.json", "summary.json")
+FINISHED_FILES = ("history.csv", "timing.csv", "predictions.npz", "model.safetensors")
+
+
+def run_id(arm_id: str, seed: int) -> str:
+    """The name of a run and of its folder."""
+    return f"{arm_id}-s{seed}"
+
+
+def relevant(settings: Settings) -> Settings:
+    """The settings that a model of this kind reads, in a fixed order."""
+    fields = TRAINING_FIELDS + MODEL_FIELDS[settings["model"]]
+    return {field: canonical(settings[field]) for field in sorted(fields)}
+
+
+def arm_id(settings: Settings) -> str:
+    """A readable slug and a hash of exactly the settings that decide the outcome."""
+    content = json.dumps(settings, sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    return f"{_slug(settings)}-{digest}"
+
+
+def canonical(value: Any) -> Any:
+    """4 and 4.0 are the same setting."""
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _slug(settings: Settings) -> str:
+    if settings["model"] == "vit":
+        return (
+            f"vit-p{settings['patch_size']}-d{settings['embed_dim']}"
+            f"-l{settings['depth']}-h{settings['num_heads']}"
+        )
+    if settings["model"] == "cnn":
+        return f"cnn-c{settings['channels']}"
+    start = settings["pretrained"] or "scratch"
+    name = settings["timm_model"].split("_patch")[0]
+    # The slug is part of a path: whatever a name holds, only these characters go in.
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}-{start}")
+
+
+def steps_of(settings: Settings) -> int:
+    """Optimiser steps of a run: every epoch drops the images that fill no batch."""
+    whole, part = divmod(settings["epochs"], 1)
+    size, samples = settings["batch_size"], settings["train_size"]
+    return int(whole) * (samples // size) + round(part * samples) // size
+
+
+def checked(defaults: Settings, own: Settings, where: str) -> Settings:
+    """The resolved settings of an arm, after the checks that a schema cannot make."""
+    settings = {key: canonical(value) for key, value in {**defaults, **own}.items()}
+    kind = settings["model"]
+    for field in own:
+        if field not in TRAINING_FIELDS + MODEL_FIELDS[kind]:
+            raise VitrailError(f"config: {where}: the key {field} has no effect on model {kind!r}")
+    if kind == "timm" and not settings["timm_model"]:
+        raise VitrailError(f"config: {where}: timm_model must name a model of timm")
+    if kind in ("vit", "timm") and IMAGE_SIZE % settings["patch_size"]:
+        raise VitrailError(
+            f"config: {where}: patch_size {settings['patch_size']} does not divide the image "
+            f"size {IMAGE_SIZE}; choose 1, 2, 4, 7, 14 or 28"
+        )
+    if kind == "vit":
+        _check_vit(settings, where)
+    if settings["batch_size"] > settings["train_size"]:
+        raise VitrailError(
+            f"config: {where}: batch_size {settings['batch_size']} is larger than "
+            f"train_size {settings['train_size']}"
+        )
+    if steps_of(settings) < settings["evaluations"]:
+        raise VitrailError(
+            f"config: {where}: epochs {settings['epochs']} of {settings['train_size']} images make "
+            f"{steps_of(settings)} steps of batch_size {settings['batch_size']}, fewer than "
+            f"evaluations {settings['evaluations']}"
+        )
+    if settings["train_size"] + settings["validation"] > 60_000:
+        raise VitrailError(
+            f"config: {where}: train_size {settings['train_size']} and data.validation "
+            f"{settings['validation']} together exceed the 60,000 training images of MNIST"
+        )
+    return relevant(settings)
+
+
+def _check_vit(settings: Settings, where: str) -> None:
+    width, heads = settings["embed_dim"], settings["num_heads"]
+    if width % heads:
+        raise VitrailError(
+            f"config: {where}: num_heads {heads} does not divide embed_dim {width}; "
+            "each head gets embed_dim / num_heads columns"
+        )
+    step = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(settings["pos_embed"], 1)
+    if width % step:
+        raise VitrailError(
+            f"config: {where}: embed_dim {width} must be a multiple of {step} "
+            f"for pos_embed {settings['pos_embed']}"
+        )
+    if settings["global_pool"] == "token" and not settings["class_token"]:
+        raise VitrailError(
+            f"config: {where}: global_pool token reads the class token; set class_token to true"
+        )

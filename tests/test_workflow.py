@@ -1,0 +1,517 @@
+"""The workflow itself: what is run, when, and what a wrong config says.
+
+The jobs of a real study take minutes, so their commands are replaced here by stubs that
+write the same files at once; the rules, and Snakemake's decisions about them, are real.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vitrail import runs
+from vitrail.config import STEMS, load
+
+ROOT = Path(__file__).parents[1]
+SMOKE = "config/smoke.yaml"
+TABLES = {
+    "Write the tables of all runs",
+    "Write the table of all claims",
+    "Gather what the report says about the study as a whole",
+    "Render the report",
+}
+
+# What each step writes, as small as can be. `sys.argv` is read by hand: an option that a
+# step does not have would be found by the end-to-end test, with the real steps.
+STUB_HEAD = """
+import json, os, sys
+from pathlib import Path
+
+def of(name):
+    return sys.argv[sys.argv.index(name) + 1]
+
+def put(path, text="x"):
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+"""
+STUBS = {
+    "download.py": """
+from vitrail.settings import MNIST_FILES
+for name in [*MNIST_FILES, "source.json"]:
+    put(Path(of("--out")) / name, json.dumps({"folder": of("--folder")}))
+""",
+    "weights.py": """
+put(of("--out"), json.dumps({"status": "not available", "path": of("--path")}))
+""",
+    "timing.py": """
+out = Path(of("--out"))
+for file in (out, out.with_name("attention_samples.csv"), Path(of("--log-env"))):
+    put(file)
+""",
+    "train.py": """
+from vitrail.settings import arm_id, RUN_FILES
+settings = json.loads(of("--settings"))
+if os.environ.get("BREAK") == arm_id(settings):
+    sys.exit("vitrail: this arm breaks")
+at = sys.argv.index("--seeds") + 1
+for seed in sys.argv[at:sys.argv.index("--data")]:
+    for name in RUN_FILES:
+        put(Path(of("--runs")) / f"{arm_id(settings)}-s{seed}" / name, json.dumps(settings))
+""",
+    "questions/__main__.py": """
+config = json.loads(of("--config"))
+folder = Path(of("--results")) / config["study"] / sys.argv[1]
+for name in ("table.csv", "numbers.json", "answer.md", "tables/claims.md", "figures/a.svg"):
+    put(folder / name)
+put(folder / "claims.json", json.dumps(config))
+""",
+    "tracking/__main__.py": """
+if sys.argv[1] == "sync":
+    put(of("--out"))
+""",
+    "collect.py": """
+rows = of("--rows") if sys.argv[1] == "question" else ""
+put(of("--out"), "status,reason,run_id\\n" + rows)
+""",
+    "provenance.py": """
+folder = Path(of("--results")) / of("--study") / "study"
+put(folder / "numbers.json")
+put(folder / "tables" / "claims.md")
+""",
+    "report/render.py": """
+for name in ("report.html", "report.pdf"):
+    put(Path(of("--results")) / of("--study") / "report" / name)
+""",
+}
+
+
+def answered(stem: str) -> set[str]:
+    """The jobs of a question after its runs."""
+    return {
+        f"Answer {stem}",
+        f"Gather the runs that MLflow keeps under {stem}",
+        f"Record {stem} in MLflow",
+    }
+
+
+class Project:
+    """A copy of the project, and Snakemake in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake; its words are in `stdout`, both streams together."""
+        hidden = ("PYTHONPATH", "MAKELEVEL")
+        inherited = {name: value for name, value in os.environ.items() if name not in hidden}
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.folder,
+            env={**inherited, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+    def planned(self, *overlays: dict[str, Any], targets: tuple[str, ...] = ()) -> set[str]:
+        """The jobs that the smoke study with these changes would run, by their messages."""
+        files = [SMOKE, *(self.overlay(content) for content in overlays)]
+        done = self.snakemake("-n", "--cores", "2", *targets, "--configfile", *files)
+        assert done.returncode == 0, done.stdout
+        return jobs(done.stdout)
+
+    def overlay(self, content: dict[str, Any]) -> str:
+        """A config file beside the project's own."""
+        file = self.folder / f"overlay-{abs(hash(json.dumps(content)))}.yaml"
+        file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        return file.name
+
+    def plan(self, *overlays: dict[str, Any]) -> runs.Plan:
+        """The run table of the smoke study with these changes."""
+        files = [self.folder / "config" / "default.yaml", self.folder / SMOKE]
+        return runs.expand(
+            load([*files, *(self.folder / self.overlay(content) for content in overlays)])
+        )
+
+    @contextmanager
+    def changed(self, name: str, text: str) -> Iterator[None]:
+        """A file with more text at its end, put back afterwards with its time."""
+        file = self.folder / name
+        before, state = file.read_bytes(), file.stat()
+        file.write_bytes(before + text.encode())
+        try:
+            yield
+        finally:
+            file.write_bytes(before)
+            os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def jobs(output: str) -> set[str]:
+    """The messages of the jobs in Snakemake's output; how a training is scheduled left out."""
+    found = re.findall(r"^Job \d+: (.*)$", output, re.MULTILINE)
+    return {message.removesuffix(" (one of the longest)") for message in found}
+
+
+@pytest.fixture(scope="module")
+def fresh(
+    copy_project: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """The project as it is cloned, with nothing computed."""
+    return Project(copy_project(tmp_path_factory.mktemp("fresh") / "vitrail"))
+
+
+@pytest.fixture(scope="module")
+def finished(
+    copy_project: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """A smoke study whose steps are stubs, run to its end."""
+    # A blank in the path: a command that forgets to quote breaks on it.
+    project = Project(copy_project(tmp_path_factory.mktemp("finished") / "my vitrail"))
+    for name, body in STUBS.items():
+        (project.folder / "src" / "vitrail" / name).write_text(STUB_HEAD + body)
+    done = project.snakemake("--cores", "2", "--configfile", SMOKE)
+    assert done.returncode == 0, done.stdout
+    plan = project.plan()
+    assert jobs(done.stdout) >= TABLES | {f"Train {arm}" for arm in plan.arms}
+    assert jobs(done.stdout) >= {job for stem in STEMS for job in answered(stem)}
+    assert "vitrail: study smoke" in done.stdout  # the ending
+    return project
+
+
+def experiment(stem: str, name: str, **content: Any) -> dict[str, Any]:
+    return {"questions": {stem: {"experiments": {name: content}}}}
+
+
+DEEPER = experiment("q6_vit", "depth", vary={"depth": [2, 4, 6, 3]})
+
+
+# --- Planning
+
+
+@pytest.mark.parametrize("study", ["default", "full"])
+def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
+    """A dry run on a fresh clone; nothing is written but Snakemake's own notes."""
+    more = () if study == "default" else ("--configfile", f"config/{study}.yaml")
+    done = fresh.snakemake("-n", "--cores", "2", *more)
+    assert done.returncode == 0, done.stdout
+    files = [fresh.folder / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))]
+    plan = runs.expand(load(files))
+    expected = {f"Train {arm}" for arm in plan.arms} | TABLES
+    expected |= {job for stem in STEMS for job in answered(stem)}
+    assert jobs(done.stdout) > expected
+    assert len(jobs(done.stdout) - expected) == 4  # data, weights, timing, store
+    results = fresh.folder / "results"
+    assert [path.name for path in results.iterdir()] == ["README.md"]
+
+
+def test_every_stem_is_a_target(fresh: Project) -> None:
+    planned = fresh.planned(targets=STEMS)
+    assert {f"Answer {stem}" for stem in STEMS} < planned
+    assert not any(message.startswith(("Record", "Render", "Write")) for message in planned)
+
+
+def test_a_question_needs_its_own_arms_alone(fresh: Project) -> None:
+    plan = fresh.plan()
+    planned = fresh.planned(targets=("q5_block",))
+    assert planned == {"Fetch MNIST and check it", "Answer q5_block"} | {
+        f"Train {arm}" for arm in {*plan.arms_of("q5_block"), plan.base}
+    }
+
+
+def test_finished_study_has_nothing_to_do(finished: Project) -> None:
+    begun = time.perf_counter()
+    done = finished.snakemake("--cores", "2", "--configfile", SMOKE)
+    seconds = time.perf_counter() - begun
+    assert done.returncode == 0, done.stdout
+    assert jobs(done.stdout) == set()
+    assert "Nothing to be done" in done.stdout
+    assert seconds < 20, f"{seconds:.1f} s for nothing"  # 2 s on an idle machine
+
+
+def test_overlays_do_not_change_the_order(finished: Project) -> None:
+    """Experiments and arms come in the order of default.yaml, whatever an overlay mentions.
+
+    The first arm is the one that the others are compared with, unless `reference` names one.
+    """
+    change = experiment("q5_block", "norm", arms={"post": {"label": "as in 2017"}})
+    change["study"] = "ordered"
+    change["questions"]["q6_vit"] = {"experiments": {"pooling": {"title": "Pooling"}}}
+    overlay = finished.overlay(change)
+    done = finished.snakemake("--cores", "2", "q5_block", "q6_vit", "--configfile", SMOKE, overlay)
+    assert done.returncode == 0, done.stdout
+    wanted = finished.plan(change)
+    for stem in ("q5_block", "q6_vit"):
+        # The stub of a question leaves the config that it was given.
+        given = json.loads(
+            (finished.folder / "results" / "ordered" / stem / "claims.json").read_text()
+        )
+        found = runs.expand(given)
+        assert [
+            (about.name, [member.name for member in about.members], about.reference)
+            for about in found.of_question(stem)
+        ] == [
+            (about.name, [member.name for member in about.members], about.reference)
+            for about in wanted.of_question(stem)
+        ]
+
+
+# --- What a change runs again
+
+
+def test_added_arm_runs_alone(finished: Project) -> None:
+    (new,) = set(finished.plan(DEEPER).arms) - set(finished.plan().arms)
+    assert finished.planned(DEEPER) == TABLES | answered("q6_vit") | {f"Train {new}"}
+
+
+def test_removed_experiment_trains_nothing(finished: Project) -> None:
+    change = {"questions": {"q6_vit": {"experiments": {"pooling": None}}}}
+    assert finished.planned(change) == TABLES | answered("q6_vit")
+
+
+def test_new_label_trains_nothing(finished: Project) -> None:
+    change = experiment("q5_block", "norm", arms={"post": {"label": "as in 2017"}})
+    assert finished.planned(change) == TABLES | answered("q5_block")
+
+
+def test_moved_arm_is_not_trained_again(finished: Project) -> None:
+    """An arm that another question now asks for first has a new home and its old results."""
+    plan = finished.plan()
+    arm = next(
+        member.arm
+        for about in plan.of_question("q6_vit")
+        for member in about.members
+        if about.name == "depth" and member.name == "6"
+    )
+    settings = {"epochs": arm.settings["epochs"], "evaluations": arm.settings["evaluations"]}
+    arms = {"base": {}, "deep": {"settings": {"depth": 6}}}
+    change = experiment("q2_mlp", "deep", title="Deeper", settings=settings, arms=arms)
+    assert finished.plan(change).arms[arm.arm_id].question == "q2_mlp"
+    planned = finished.planned(change)
+    assert not any(message.startswith("Train") for message in planned)
+    # Both questions' records change: the one that has the arm now, and the one that had it.
+    assert {"Answer q2_mlp", "Record q2_mlp in MLflow", "Record q6_vit in MLflow"} <= planned
+
+
+@pytest.mark.parametrize("name", ["report/q3_self_attention.qmd", "report/style.css"])
+def test_new_prose_renders_alone(finished: Project, name: str) -> None:
+    with finished.changed(name, "\n"):
+        assert finished.planned() == {"Render the report"}
+
+
+@pytest.mark.parametrize(
+    ("name", "again", "kept"),
+    [
+        ("model/block.py", {"Train", "Answer", "Time", "Render"}, {"Fetch", "Look"}),
+        ("questions/q5_block.py", {"Answer q5_block", "Record q5_block"}, {"Train", "Answer q2"}),
+        ("timing.py", {"Time", "Answer q7", "Render"}, {"Train", "Answer q6"}),
+        ("tracking/sync.py", {"Record"}, {"Train", "Answer", "Time"}),
+    ],
+)
+def test_edited_code_runs_what_depends_on_it(
+    finished: Project, name: str, again: set[str], kept: set[str]
+) -> None:
+    with finished.changed(f"src/vitrail/{name}", "\n# edited\n"):
+        planned = finished.planned()
+    for start in again:
+        assert any(message.startswith(start) for message in planned), start
+    for start in kept:
+        assert not any(message.startswith(start) for message in planned), start
+
+
+def test_weights_that_come_later_fill_the_arm_in(finished: Project) -> None:
+    file = finished.folder / "results" / "weights" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    try:
+        planned = finished.planned()
+    finally:
+        shutil.rmtree(file.parent)
+    pretrained = {
+        f"Train {arm.arm_id}"
+        for arm in finished.plan().arms.values()
+        if arm.settings.get("pretrained")
+    }
+    assert pretrained
+    assert {message for message in planned if message.startswith("Train")} == pretrained
+    assert {"Look for ImageNet weights", "Answer q8_transfer", "Render the report"} <= planned
+
+
+# --- Running
+
+
+def test_one_broken_arm_does_not_stop_the_others(finished: Project) -> None:
+    """The good one is trained, the reason is shown, and the next run does the rest."""
+    change = experiment("q6_vit", "depth", vary={"depth": [2, 4, 6, 1, 5]})
+    new = set(finished.plan(change).arms) - set(finished.plan().arms)
+    (bad,) = [arm for arm in new if "-l5-" in arm]
+    (good,) = new - {bad}
+    files = (SMOKE, finished.overlay(change))
+    done = finished.snakemake("--cores", "1", "--configfile", *files, BREAK=bad)
+    assert done.returncode != 0
+    assert "vitrail: this arm breaks" in done.stdout  # the end of the job's log
+    runs_folder = finished.folder / "results" / "smoke" / "runs"
+    assert (runs_folder / f"{good}-s0" / "summary.json").exists()
+    assert not (runs_folder / f"{bad}-s0").exists()
+    again = finished.planned(change)
+    assert f"Train {bad}" in again
+    assert f"Train {good}" not in again
+
+
+def test_awkward_words_reach_the_steps_as_they_are(finished: Project) -> None:
+    """Quotes, braces, dollars, line breaks: a title is no shell and no wildcard."""
+    words = 'it\'s "50 %" of {this} & $HOME; `ls` \\n <b>é</b> {0} \n * ?'
+    change = experiment("q2_mlp", "activation", title=words, description=words)
+    change["data"] = {"folder": "/a folder's {name}"}
+    change["pretrained"] = {"path": "w's $HOME.npz"}
+    change["study"] = "awkward"
+    files = (SMOKE, finished.overlay(change))
+    done = finished.snakemake(
+        "--cores", "2", "q2_mlp", "results/awkward/weights.json", "--configfile", *files
+    )
+    assert done.returncode == 0, done.stdout
+    results = finished.folder / "results"
+    config = json.loads((results / "awkward" / "q2_mlp" / "claims.json").read_text())
+    about = config["questions"]["q2_mlp"]["experiments"]["activation"]
+    assert about["title"] == about["description"] == words
+    told = json.loads((results / "awkward" / "weights.json").read_text())
+    assert told["path"] == "w's $HOME.npz"
+    told = json.loads((results / "data" / "source.json").read_text())
+    assert told["folder"] == "/a folder's {name}"
+
+
+def test_timing_has_the_machine_to_itself() -> None:
+    """It takes all cores, so nothing that could disturb it runs beside it."""
+    text = (ROOT / "workflow" / "rules" / "timing.smk").read_text(encoding="utf-8")
+    assert re.search(r"threads:\s*max\(1, workflow\.cores or 1\)", text)
+
+
+# --- A wrong config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sede": [1]}, "config: unknown key sede; did you mean seeds?"),
+        ({"defaults": {"patch_size": 5}}, "patch_size 5 does not divide the image size 28"),
+        ({"defaults": {"num_heads": 5}}, "num_heads 5 does not divide embed_dim 64"),
+        ({"defaults": {"epochs": 0}}, "defaults.epochs is 0, but must be greater than 0"),
+        ({"defaults": {"optimizer": "adam"}}, "defaults.optimizer is 'adam', but must be one of"),
+        ({"seeds": []}, "config: seeds is []"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_config_stops_before_any_job(
+    fresh: Project, change: dict[str, Any], words: str
+) -> None:
+    done = fresh.snakemake("--cores", "1", "--configfile", SMOKE, fresh.overlay(change))
+    assert done.returncode != 0
+    assert words in done.stdout
+    (said,) = [line for line in done.stdout.splitlines() if "config: " in line]
+    assert said.startswith("vitrail: config: ")
+    assert "Traceback" not in done.stdout
+    assert jobs(done.stdout) == set()
+    assert [path.name for path in (fresh.folder / "results").iterdir()] == ["README.md"]
+
+
+def test_two_sets_of_weights_are_refused(fresh: Project) -> None:
+    settings = {"model": "timm", "timm_model": "vit_tiny_patch16_224", "pretrained": "augreg_in1k"}
+    change = experiment("q8_transfer", "transfer", arms={"tiny": {"settings": settings}})
+    done = fresh.snakemake("-n", "--cores", "1", "--configfile", SMOKE, fresh.overlay(change))
+    assert done.returncode != 0
+    assert "more than one set of ImageNet weights" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+# --- The rules themselves
+
+
+def test_lint_finds_nothing(fresh: Project) -> None:
+    done = fresh.snakemake("--lint")
+    assert done.returncode == 0, done.stdout
+    assert "Lints for" not in done.stdout
+
+
+def test_parsing_imports_nothing_heavy(fresh: Project) -> None:
+    """Half a second of torch at every `snakemake -n` would be felt."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "snakemake", "-n", "--cores", "1"],
+        cwd=fresh.folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"vitrail.config", "vitrail.runs", "jsonschema"} <= imported
+    heavy = {"torch", "timm", "mlflow", "matplotlib", "seaborn", "scipy", "vitrail.model"}
+    assert not heavy & imported
+
+
+def patterns() -> list[tuple[str, str]]:
+    """(rule file, pattern) of each text that is given to `source` in the rules."""
+    found = []
+    for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text = file.read_text(encoding="utf-8")
+        for arguments in re.findall(r"(?<!def )\bsource\(([^()]*)\)", text):
+            found += [(file.name, name) for name in re.findall(r"f?\"([^\"]+)\"", arguments)]
+    return found
+
+
+def test_every_code_input_is_there() -> None:
+    assert len(patterns()) > 20
+    for file, pattern in patterns():
+        for stem in STEMS if "{stem}" in pattern else ("",):
+            name = pattern.replace("{stem}", stem)
+            assert list((ROOT / "src" / "vitrail").glob(name)), f"{file}: {name}"
+
+
+# Not inputs of any rule, each for a reason.
+NOT_INPUTS = {
+    "__init__.py": "the version",
+    "errors.py": "words",
+    "files.py": "how files are written, not what",
+    "config.py": "Snakemake reads it when it parses",
+    "steps.py": "Snakemake reads it when it parses",
+    "timing_settings.py": "",
+    "ending.py": "prints",
+    "ui.py": "a program of its own",
+}
+
+
+def test_every_module_is_an_input_or_has_a_reason_not_to_be() -> None:
+    """A new module that decides a result has to be named by the rule that it decides."""
+    source = ROOT / "src" / "vitrail"
+    named = {
+        path.relative_to(source).as_posix()
+        for _, pattern in patterns()
+        for stem in (STEMS if "{stem}" in pattern else ("",))
+        for path in source.glob(pattern.replace("{stem}", stem))
+    }
+    there = {path.relative_to(source).as_posix() for path in source.rglob("*.py")}
+    assert there - named <= set(NOT_INPUTS)
+
+
+def test_steps_are_modules_of_the_package() -> None:
+    """Each `python -m vitrail...` of the rules and the Makefile exists and has a main."""
+    texts = [*(ROOT / "workflow" / "rules").glob("*.smk"), ROOT / "Makefile"]
+    found = {name for file in texts for name in re.findall(r"-m (vitrail[\w.]*)", file.read_text())}
+    assert len(found) >= 10
+    for name in found:
+        path = ROOT / "src" / Path(*name.split("."))
+        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert "main" in functions, name

@@ -63,7 +63,7 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
     if kind == "vit":
         from vitrail.model import VisionTransformer
 
-        arguments = {field: settings[field] for field in MODEL_FIELDS["vit"]}
+        arguments = {field: settings[field] for field in MODEL_FIELDS["vit"] if field in settings}
         tokens = (IMAGE_SIZE // settings["patch_size"]) ** 2
         return VisionTransformer(
             img_size=IMAGE_SIZE,

@@ -69,7 +69,9 @@ def run_id(arm_id: str, seed: int) -> str:
 
 def relevant(settings: Settings) -> Settings:
     """The settings that a model of this kind reads, in a fixed order."""
-    fields = TRAINING_FIELDS + MODEL_FIELDS[settings["model"]]
+    fields = {*TRAINING_FIELDS, *MODEL_FIELDS[settings["model"]]}
+    if settings.get("pos_embed") != "learned":
+        fields.discard("pos_embed_std")  # fixed positions have no start
     return {field: canonical(settings[field]) for field in sorted(fields)}
 
 

@@ -21,6 +21,12 @@ from vitrail.steps import set_paths
 set_paths(ROOT)
 
 try:
+    # Snakemake puts the keys of --configfile first. The order of arms and experiments is that
+    # of config/default.yaml, whatever a file on the command line overrides.
+    ordered = study_config.load([ROOT / "config" / "default.yaml"])
+    study_config.merge(ordered, config)
+    config.clear()
+    config.update(ordered)
     study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
     PLAN = study_runs.expand(config)
     TIMING = study_runs.timing_settings(config)

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from vitrail.data import Mnist
 
 ROOT = Path(__file__).parents[1]
+# For the tests, and for the processes that they start.
 sys.path.insert(0, str(ROOT / "src"))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 # Torch reads these when it is imported. Two test processes on two cores then share them.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")

@@ -188,6 +188,7 @@ def draw_cost(table: pd.DataFrame) -> Figure:
                 xytext=(4, -9), textcoords="offset points",
             )  # fmt: skip
         axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_minor_formatter(lambda *_: "")
         axes.margins(x=0.15)
         style.plain_log_ticks(axes)
     left.set_ylabel("test error (%)")

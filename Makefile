@@ -21,13 +21,14 @@ help: ## list these targets
 install: $(STAMP) ## set up .venv from requirements.lock
 
 $(STAMP): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vitrail needs Python 3.11 or newer; choose one with make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "vitrail needs Python 3.11, 3.12 or 3.13; choose one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "vitrail: installing the packages of requirements.lock into $(VENV) (about 7 GB, some minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
+	@for file in $(CONFIG); do test -f $$file || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
 	$(SNAKEMAKE)
 	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $(CONFIG)
 

@@ -15,7 +15,6 @@ from vitrail.analysis import (
     count,
     estimate,
     mcnemar,
-    millions,
     paired_difference,
     percent,
     points,
@@ -136,7 +135,6 @@ def test_print_of_differences_has_a_sign_and_a_true_minus() -> None:
     assert "-" not in points(Estimate(-0.0042, 0.002, 3))
     assert percent(Estimate(0.12345, math.nan, 1), digits=1) == "12.3 %"
     assert count(1234567) == "1,234,567"
-    assert millions(138_634) == "0.14 M"
 
 
 # --- Verdicts
@@ -155,7 +153,7 @@ def seeds(*values: float) -> dict[int, float]:
     [
         (seeds(0.95, 0.96, 0.97), seeds(0.90, 0.91, 0.925), "supported", "+4.83 ± 0.72"),
         (seeds(0.90, 0.91, 0.925), seeds(0.95, 0.96, 0.97), "refuted", f"{MINUS}4.83 ± 0.72"),
-        (seeds(0.90, 0.99, 0.80), seeds(0.89, 0.91, 0.95), "undecided", "over 3 seed(s)"),
+        (seeds(0.90, 0.99, 0.80), seeds(0.89, 0.91, 0.95), "undecided", "over 3 seeds"),
         (seeds(0.90, 0.91), seeds(0.90, 0.91), "undecided", "+0.00 ± 0.00"),
         (seeds(0.99), seeds(0.10), "undecided", "one seed has no interval"),
         (seeds(0.99, 0.98), {}, "undecided", "did not run"),

@@ -61,9 +61,10 @@ class Study:
         try:
             said, _ = process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its jobs too
-            said, _ = process.communicate()
-            pytest.fail(f"no end after {LIMIT} s:\n{said[-5000:]}")
+            pytest.fail(f"snakemake {' '.join(arguments)} has not ended after {LIMIT} s")
+        finally:
+            if process.poll() is None:  # after Ctrl-C as well: Snakemake and its jobs
+                os.killpg(process.pid, signal.SIGKILL)
         assert process.returncode == 0, said[-8000:]
         return said
 
@@ -378,9 +379,8 @@ def test_new_prose_renders_alone(study: Study) -> None:
 
 
 def test_an_added_arm_runs_alone(study: Study) -> None:
-    change = {
-        "questions": {"q6_vit": {"experiments": {"depth": {"vary": {"depth": [2, 4, 6, 1]}}}}}
-    }
+    more = {"patch_size": {"vary": {"patch_size": [14, 7, 28]}}}
+    change = {"questions": {"q6_vit": {"experiments": more}}}
     (study.project / "overlay.yaml").write_text(yaml.safe_dump(change))
     (new,) = set(study.plan("overlay.yaml").arms) - set(study.plan().arms)
     assert study.planned("overlay.yaml") == {

@@ -56,7 +56,7 @@ def test_a_found_checkpoint_fills_the_arm(
     assert found["status"] == "available"
     write_json(tmp_path / "weights.json", found)
     write_json(tmp_path / "data" / "source.json", {"route": "made", "sha256": {}})
-    monkeypatch.setattr(train, "load_mnist", lambda _: mnist)
+    monkeypatch.setattr(train, "load_mnist", lambda _, verify: mnist)
     arguments = {
         "--settings": json.dumps(settings), "--seeds": "0", "--data": str(tmp_path / "data"),
         "--runs": str(tmp_path / "runs"), "--weights": str(tmp_path / "weights.json"),

@@ -14,9 +14,11 @@ from importlib import util
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vitrail.errors import VitrailError
 from vitrail.report.check import check_html, check_pdf, hand_typed_results, remote_loads
+from vitrail.report.quarto import find_quarto
 from vitrail.report.render import choose_route, render
 from vitrail.report.source import expand
 from vitrail.report.stage import STEMS, stage
@@ -108,7 +110,7 @@ def project(tmp_path: Path) -> Path:
     report = tmp_path / "report"
     report.mkdir()
     shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
-    for name in ("style.css", "_quarto.yml", "quarto.lua"):
+    for name in ("style.css", "_quarto.yml", "quarto.css", "quarto.lua", "quarto.typ"):
         shutil.copyfile(ROOT / "report" / name, report / name)
     chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
     (report / "report.qmd").write_text(
@@ -522,15 +524,85 @@ def test_command_prints_one_line(project: Path) -> None:
     assert done.stderr == ""  # nothing kept the PDF from being PDF/UA
 
 
-@needs_wheels
-def test_quarto_draws_answer_and_verdict_in_its_pdf(project: Path) -> None:
+FOR_QUARTO = """\
+::: {#where .answer}
+It is [refuted]{.verdict .refuted} by $\\operatorname{softmax}\\!\\left(x\\right)$, as told
+[above](#where).
+:::
+
+| arm with a long label that makes this line of the table longer than 72 letters | errors |
+|:-------------------------------------------------------------------------------|-------:|
+| `test_that_is_named_at_length`                                                 | 281    |
+
+```{.python filename="src/a.py:2"}
+x = 1
+```
+"""
+
+
+def through_quarto_filter(project: Path, to: str) -> str:
+    """What pandoc makes of `FOR_QUARTO` with the filter of the Quarto route."""
     from vitrail.report.builtin import find_pandoc
 
     done = subprocess.run(
-        [str(find_pandoc()), "--to=typst", f"--lua-filter={project / 'report' / 'quarto.lua'}"],
-        input="::: {.answer}\nIt is [refuted]{.verdict .refuted}.\n:::\n",
+        [str(find_pandoc()), f"--to={to}", f"--lua-filter={project / 'report' / 'quarto.lua'}"],
+        input=FOR_QUARTO,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.count("#block(width: 100%") == 1 and "#strong[refuted]" in done.stdout
+    return done.stdout
+
+
+@needs_wheels
+def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
+    import typst
+
+    typ = through_quarto_filter(project, "typst")
+    assert typ.count("#answer[") == 1 and "<where>" in typ
+    assert '#verdict("refuted")[refuted]' in typ and '#code-block("src/a.py:2")[' in typ
+    # Pandoc's own way would print the bracket over the word (a space of -1em).
+    assert "upright(s o f t m a x) (x)" in typ and "-1em" not in typ
+    assert "columns: 2" in typ and "test_\u200bthat_" in typ
+    style = (project / "report" / "quarto.typ").read_text()
+    callout = "#callout(body: [a], title: [b], icon: [i], icon_color: blue)\n"
+    source = project / "quarto-test.typ"
+    source.write_text(style + callout + typ[typ.index("#answer[") : typ.index("#figure(")])
+    content, warnings = typst.compile_with_warnings(str(source))
+    assert warnings == [] and bytes(content).startswith(b"%PDF-")
+
+
+@needs_wheels
+def test_quarto_filter_leaves_the_page_its_classes(project: Path) -> None:
+    html = through_quarto_filter(project, "html")
+    assert 'class="answer"' in html and 'class="verdict refuted"' in html
+    assert "<col" not in html and "\u200b" not in html and "#code-block" not in html
+
+
+def test_files_that_quarto_is_told_to_read_are_staged(project: Path) -> None:
+    settings = yaml.safe_load((project / "report" / "_quarto.yml").read_text())
+    html, typ = settings["format"]["html"], settings["format"]["typst"]
+    named = [*html["css"], *settings["filters"], typ["include-before-body"]]
+    build = stage("tiny", project / "results", project / "report", project)
+    assert len(named) == 4 and all((build / name).is_file() for name in named)
+    # For Quarto's Typst format this is the number of columns on a page.
+    assert "columns" not in settings and "columns" not in typ
+
+
+@pytest.mark.skipif(
+    isinstance(find_quarto(), str), reason="Quarto 1.6 or newer is neither on PATH nor in $QUARTO"
+)
+def test_quarto_gives_the_same_numbers(project: Path) -> None:
+    html, pdf = built(project, "quarto")
+    words = words_of(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
+    assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
+    assert "after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    for text in (
+        "Figure 1. Slope matters at 91.20 % ± 0.30.",
+        "Figure 2. Two views.",
+        "src/a.py:2",
+    ):
+        assert text in words
+    assert words.index("Table 1. The arms.") < words.index("Table 2. Tokens")
+    assert remote_loads(html) == [] and pdf.startswith(b"%PDF-")
+    assert built(project, "quarto") == (html, pdf)

@@ -198,7 +198,7 @@ def experiment(stem: str, name: str, **content: Any) -> dict[str, Any]:
     return {"questions": {stem: {"experiments": {name: content}}}}
 
 
-DEEPER = experiment("q6_vit", "depth", vary={"depth": [2, 4, 6, 3]})
+COARSER = experiment("q6_vit", "patch_size", vary={"patch_size": [14, 7, 28]})
 
 
 # --- Planning
@@ -275,8 +275,8 @@ def test_overlays_do_not_change_the_order(finished: Project) -> None:
 
 
 def test_added_arm_runs_alone(finished: Project) -> None:
-    (new,) = set(finished.plan(DEEPER).arms) - set(finished.plan().arms)
-    assert finished.planned(DEEPER) == TABLES | answered("q6_vit") | {f"Train {new}"}
+    (new,) = set(finished.plan(COARSER).arms) - set(finished.plan().arms)
+    assert finished.planned(COARSER) == TABLES | answered("q6_vit") | {f"Train {new}"}
 
 
 def test_removed_experiment_trains_nothing(finished: Project) -> None:
@@ -296,11 +296,11 @@ def test_moved_arm_is_not_trained_again(finished: Project) -> None:
         member.arm
         for about in plan.of_question("q6_vit")
         for member in about.members
-        if about.name == "depth" and member.name == "6"
+        if about.name == "patch_size" and member.name == "14"
     )
     settings = {"epochs": arm.settings["epochs"], "evaluations": arm.settings["evaluations"]}
-    arms = {"base": {}, "deep": {"settings": {"depth": 6}}}
-    change = experiment("q2_mlp", "deep", title="Deeper", settings=settings, arms=arms)
+    arms = {"base": {}, "coarse": {"settings": {"patch_size": 14}}}
+    change = experiment("q2_mlp", "coarse", title="Coarse", settings=settings, arms=arms)
     assert finished.plan(change).arms[arm.arm_id].question == "q2_mlp"
     planned = finished.planned(change)
     assert not any(message.startswith("Train") for message in planned)
@@ -357,9 +357,9 @@ def test_weights_that_come_later_fill_the_arm_in(finished: Project) -> None:
 
 def test_one_broken_arm_does_not_stop_the_others(finished: Project) -> None:
     """The good one is trained, the reason is shown, and the next run does the rest."""
-    change = experiment("q6_vit", "depth", vary={"depth": [2, 4, 6, 1, 5]})
+    change = experiment("q6_vit", "patch_size", vary={"patch_size": [14, 7, 28, 2]})
     new = set(finished.plan(change).arms) - set(finished.plan().arms)
-    (bad,) = [arm for arm in new if "-l5-" in arm]
+    (bad,) = [arm for arm in new if "-p2-" in arm]
     (good,) = new - {bad}
     files = (SMOKE, finished.overlay(change))
     done = finished.snakemake("--cores", "1", "--configfile", *files, BREAK=bad)

@@ -102,6 +102,6 @@ def count(value: float) -> str:
     return f"{round(value):,}"
 
 
-def millions(value: float) -> str:
-    """A large count for print: "0.14 M"."""
-    return f"{value / 1e6:.2f} M"
+def counted(number: float, noun: str) -> str:
+    """A number with its noun: "1 seed", "3 seeds", "0.3 epochs"."""
+    return f"{number:,g} {noun}" if number == 1 else f"{number:,g} {noun}s"

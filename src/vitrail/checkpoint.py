@@ -34,7 +34,7 @@ def pretrained_cfg(model: str, tag: str) -> Any:
         tags = ", ".join(name.partition(".")[2] for name in known)
         hint = f"has the tags {tags}" if known else "is not a model with pretrained weights"
         raise VitrailError(
-            f"pretrained.tag: timm knows no weights {model}.{tag}; {model} {hint} "
+            f"config: pretrained: timm knows no weights {model}.{tag}; {model} {hint} "
             f"(timm {timm.__version__})"
         )
     return timm.get_pretrained_cfg(f"{model}.{tag}")

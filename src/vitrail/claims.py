@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from vitrail.analysis import Estimate, points
+from vitrail.analysis import Estimate, counted, points
 
 Verdict = Literal["supported", "refuted", "undecided"]
 
@@ -33,7 +33,7 @@ def higher_accuracy(
     test = f"95 % interval of the paired difference of test accuracy, {better} minus {worse}"
     if difference.n == 0:
         return Claim(claim_id, sentence, test, "an arm of the comparison did not run", "undecided")
-    evidence = f"{points(difference)} points over {difference.n} seed(s)"
+    evidence = f"{points(difference)} points over {counted(difference.n, 'seed')}"
     if math.isnan(difference.half_width):
         return Claim(claim_id, sentence, test, f"{evidence}; one seed has no interval", "undecided")
     verdict: Verdict = "undecided"

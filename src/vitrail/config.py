@@ -1,8 +1,10 @@
 """The study's configuration: read, checked against the schema, checked for sense.
 
-Everything that can be wrong in a config is found here, before any training, and told
-in one sentence that names the key. No torch, no pandas: Snakemake imports this module
-each time it parses the workflow.
+Unknown keys, wrong types and values that cannot be right are found here, before any
+training, and told in one sentence that names the key. What needs torch, timm or the
+network to be known (a device, the name of a model, a file of weights) is told by the
+step that needs it. No torch, no pandas: Snakemake imports this module each time it
+parses the workflow.
 """
 
 from __future__ import annotations
@@ -94,11 +96,11 @@ def _expectation(error: Any) -> str:
         "maximum": f"must be at most {value}",
         "exclusiveMinimum": f"must be greater than {value}",
         "exclusiveMaximum": f"must be less than {value}",
-        "minItems": f"needs at least {value} item(s)",
+        "minItems": f"needs at least {value} {'item' if value == 1 else 'items'}",
         "uniqueItems": "names an item twice",
         "pattern": f"must be made of letters, digits, - and _ (pattern {value})",
-        "minProperties": f"needs at least {value} key(s)",
-        "maxProperties": f"takes at most {value} key(s)",
+        "minProperties": f"needs at least {value} {'key' if value == 1 else 'keys'}",
+        "maxProperties": f"takes at most {value} {'key' if value == 1 else 'keys'}",
         "minLength": "must not be empty",
         "const": f"must be {value!r}",
         "not": "that name is taken by a folder of results/; choose another",

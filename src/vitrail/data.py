@@ -140,7 +140,7 @@ def split(mnist: Mnist, validation: int, train_size: int | None = None) -> Split
     size = rest if train_size is None else train_size
     if not 1 <= size <= rest:
         raise VitrailError(
-            f"data.train_size is {size} and has to lie between 1 and {rest}: {available} training "
+            f"train_size is {size} and has to lie between 1 and {rest}: {available} training "
             f"images less the {validation} of data.validation (null takes them all)"
         )
     return Split(

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+def hidden_width(dim: int, mlp_ratio: float) -> int:
+    """Units of the MLP's hidden layer, rounded down as in timm.
+
+    A ratio that was computed from a width may lie a rounding error below it.
+    """
+    return int(dim * mlp_ratio + 1e-6)
+
+
 def attention_macs(n: int, d: int) -> int:
     """MACs of multi-head self-attention: 4 N D^2 + 2 N^2 D, whatever the number of heads."""
     # region: attention_macs
@@ -29,7 +37,7 @@ def attention_macs(n: int, d: int) -> int:
 
 def block_macs(n: int, d: int, r: float = 4.0) -> int:
     """MACs of one block: (4 + 2r) N D^2 + 2 N^2 D."""
-    return attention_macs(n, d) + 2 * n * d * int(d * r)
+    return attention_macs(n, d) + 2 * n * d * hidden_width(d, r)
 
 
 def quadratic_share(n: float, d: int, r: float = 4.0) -> float:
@@ -73,7 +81,7 @@ def vit_macs(
     n = token_count(img_size, patch_size, class_token=class_token)
     patches = n - int(class_token)
     rows, columns = _pair(patch_size)
-    d, hidden = embed_dim, int(embed_dim * mlp_ratio)
+    d, hidden = embed_dim, hidden_width(embed_dim, mlp_ratio)
     parts = {
         "patch_embedding": patches * rows * columns * in_chans * d,
         "qkv": depth * 3 * n * d**2,

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from vitrail.analysis import counted
 from vitrail.config import STEMS
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
 from vitrail.questions.answer import markdown_table
 
+OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 TITLES = {
     "q1_patch_embedding": "Patch embedding",
     "q2_mlp": "MLP",
@@ -39,7 +41,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "finished": str(len(finished)),
         "not_run": str(len(runs) - len(finished)),
         "arms": str(runs["arm_id"].nunique()),
-        "seeds": str(runs["seed"].nunique()),
+        "seeds": counted(runs["seed"].nunique(), "seed"),
         "minutes": f"{seconds / 60:.0f}",
         "claims": str(len(claims)),
         **{name: str(verdicts.get(name, 0)) for name in ("supported", "refuted", "undecided")},
@@ -47,6 +49,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "cores": str(facts["cores"]),
         "platform": facts["platform"],
         "commit": facts["commit"],
+        "optimizer": " and ".join(OPTIMIZERS[name] for name in sorted(set(runs["optimizer"]))),
         "data_route": facts["data"]["route"],
         **facts["versions"],
     }

@@ -153,6 +153,7 @@ def _experiment(
     names = [member.name for member in members]
     if not names:
         raise VitrailError(f"config: {where}.arms has no arm left; set the experiment to null")
+    _check_distinct(members, where)
     reference = str(block.get("reference") or names[0])
     for claim in block.get("claims") or []:
         for role in ("better", "worse"):
@@ -175,6 +176,18 @@ def _experiment(
         claims=tuple(block.get("claims") or []),
         reference=reference,
     )
+
+
+def _check_distinct(members: list[Member], where: str) -> None:
+    """Two names for one arm compare it with itself, whatever their labels say."""
+    first: dict[str, str] = {}
+    for member in members:
+        other = first.setdefault(member.arm.arm_id, member.name)
+        if other != member.name:
+            raise VitrailError(
+                f"config: {where}: the arms {other} and {member.name} have the same settings; "
+                "change one of them or set it to null"
+            )
 
 
 def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:

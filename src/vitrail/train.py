@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import resource
 import sys
 import time
@@ -222,6 +223,8 @@ def main() -> None:
     settings = arguments.settings
     device = pick_device(arguments.device)
     torch.set_num_threads(1)
+    # cuBLAS asks for this before it promises the same bits twice.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     weights = read_json(arguments.weights) if arguments.weights else None
     facts = environment(device) | {"data": read_json(arguments.data / "source.json")}
@@ -232,7 +235,7 @@ def main() -> None:
             write_run(folder, settings, seed, {"status": "not run", "reason": reason}, facts)
         print(f"train: {arm_id(settings)} not run: {reason}")
         return
-    mnist = load_mnist(arguments.data)
+    mnist = load_mnist(arguments.data, verify=True)
     for seed, folder in folders.items():
         network, log, logits, summary = run(settings, seed, mnist, device, weights)
         tables = {"history.csv": log.history, "timing.csv": log.seconds}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FOLDER = Path("results/weights")  # where weights are looked for when the config names no path
 HUB_FILE = "model.safetensors"
 HUB_SECONDS = 5.0
-AGAIN = "snakemake --cores all --forcerun imagenet_weights"
+AGAIN = "snakemake --cores all --forcerun imagenet_weights"  # and the study's --configfile
 
 
 def say(message: str) -> None:
@@ -77,7 +77,7 @@ def _named(path: Path, model: str, tag: str) -> Path:
     if path.name.startswith(f"{model}.") and path.stem not in (model, f"{model}.{tag}"):
         raise VitrailError(
             f"pretrained.path: {path} is by its name not {model}.{tag}; "
-            "set pretrained.tag to what the file holds, or rename it"
+            "set the setting `pretrained` of the arm to what the file holds, or rename it"
         )
     return path
 

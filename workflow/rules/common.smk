@@ -47,7 +47,7 @@ def source(*names):
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
-CODE_MODEL = source("model/*.py", "networks.py")
+CODE_MODEL = source("model/*.py", "networks.py", "efficiency.py")
 CODE_TRAIN = [
     *CODE_MODEL,
     *source("train.py", "data.py", "device.py", "run_folder.py", "settings.py"),

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from vitrail.efficiency import hidden_width
 from vitrail.model.attention import MultiHeadSelfAttention
 from vitrail.model.mlp import Activation, Mlp
 
@@ -35,7 +36,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.attn = MultiHeadSelfAttention(dim, num_heads, qkv_bias, fused_attn)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = Mlp(dim, round(dim * mlp_ratio), act)
+        self.mlp = Mlp(dim, hidden_width(dim, mlp_ratio), act)
 
     def attention_input(self, x: Tensor) -> Tensor:
         """What the attention of this block reads."""

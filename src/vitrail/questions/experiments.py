@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vitrail import style
-from vitrail.analysis import Estimate, count, estimate, paired_difference, percent, points
+from vitrail.analysis import Estimate, count, counted, estimate, paired_difference, percent, points
 from vitrail.claims import Claim, higher_accuracy
 from vitrail.errors import VitrailError
 from vitrail.questions.answer import Answer, markdown_table
@@ -117,9 +117,10 @@ def budget(experiment: Experiment, study: Study) -> str:
         for member in experiment.members
     }
     seeds = len(study.plan.seeds)
-    spent = " or ".join(f"{epochs:g} epoch(s) of {size:,} images" for epochs, size in sorted(asked))
-    each = f"{seeds} seed{'s' if seeds > 1 else ''} per arm"
-    return f"{each[0].upper()}{each[1:]}, {spent}; {study.hardware}"
+    spent = " or ".join(
+        f"{counted(epochs, 'epoch')} of {size:,} images" for epochs, size in sorted(asked)
+    )
+    return f"{counted(seeds, 'seed')} per arm, {spent}; {study.hardware}"
 
 
 def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.analysis import count
 from vitrail.claims import holds
+from vitrail.efficiency import hidden_width
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments import add
 from vitrail.questions.study import Study
@@ -24,7 +25,7 @@ def answer(study: Study) -> Answer:
     """GELU beside ReLU, the MLP's share of the block, and the activation ablation."""
     settings = study.plan.arms[study.plan.base].settings
     width, ratio = settings["embed_dim"], settings["mlp_ratio"]
-    hidden = int(width * ratio)
+    hidden = hidden_width(width, ratio)
     mlp = 2 * width * hidden + hidden + width
     attention = 4 * width * width + 4 * width
     block = mlp + attention + 4 * width

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
-from vitrail.analysis import estimate, percent
+from vitrail.analysis import counted, estimate, percent
 from vitrail.claims import holds
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments import add, error_count, mean_of
@@ -38,7 +38,7 @@ def answer(study: Study) -> Answer:
         "images_per_second": f"{mean_of(base, 'train_samples_per_second'):,.0f}",
         "seconds": f"{mean_of(base, 'seconds'):,.0f}",
         "samples": f"{base['samples'].iloc[0]:,}",
-        "seeds": str(len(base)),
+        "seeds": counted(len(base), "seed"),
     }
     result.data["base_runs"] = base
     result.tables["position_example"], worst = position_example()
@@ -46,8 +46,8 @@ def answer(study: Study) -> Answer:
     result.claims.append(
         holds(
             "q6-base-reaches-97",
-            "The base ViT passes 97 % test accuracy at its default budget.",
-            "mean test accuracy over the seeds is at least 97 %",
+            "The mean test accuracy of the base ViT is at least 97 % at this budget.",
+            "mean test accuracy over the seeds; the interval is printed beside it",
             percent(value),
             value.mean >= 0.97,
         )
@@ -60,7 +60,7 @@ def answer(study: Study) -> Answer:
     result.sentence = (
         f"The base ViT ({base['parameters'].iloc[0]:,} parameters, trained from scratch on "
         f"{base['samples'].iloc[0]:,} images in {mean_of(base, 'seconds'):,.0f} s on one core) "
-        f"reaches **{percent(value)}** test accuracy over {len(base)} seed(s), "
+        f"reaches **{percent(value)}** test accuracy over {counted(len(base), 'seed')}, "
         f"{error_count(errors)} errors in 10,000. " + strongest(tables)
     )
     return result

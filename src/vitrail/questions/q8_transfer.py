@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from vitrail.analysis import mcnemar
-from vitrail.claims import Claim, holds
 from vitrail.files import read_json
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add, difference
+from vitrail.questions.experiments import add
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
+from vitrail.settings import steps_of
 
 MODEL = "vit_small_patch16_224"
-ALPHA = 0.05
 
 # (what is tried, model, arguments of timm.create_model, shape of the tensor)
 TRIALS: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
@@ -54,25 +54,51 @@ def answer(study: Study) -> Answer:
         "dataset": str(weights.get("dataset", "")),
         "reason": str(weights.get("reason", "")),
     }
+    result.numbers["budget"] = budget_words(study)
     pairs = []
     for experiment in study.plan.of_question("q8_transfer"):
         pairs += head_to_head(study, experiment)
-        result.claims += pretrained_claim(study, experiment, weights)
     result.data["mcnemar"] = pd.DataFrame(pairs)
     result.tables["mcnemar"] = mcnemar_markdown(pairs, study)
     tables = add(study, result, "q8_transfer")
     result.sentence = " ".join(
         [
             "timm's ViT-S refuses 28-pixel images because its patch embedding asserts 224 and its "
-            "positional embedding has 197 rows; `img_size=28, patch_size=7, in_chans=1` rebuilds "
-            "both and, with pretrained weights, resamples them.",
+            "positional embedding has 197 rows; `img_size=28`, a `patch_size` that divides it and "
+            "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
             *(sentence(result.numbers[name]) for name in tables),
-            f"The ImageNet arm was **not run**: {weights['reason']}"
-            if weights["status"] != "available"
-            else f"The pretrained weights are {weights['tag']} ({weights['dataset']}).",
+            imagenet_words(study, weights),
         ]
     )
     return result
+
+
+def budget_words(study: Study) -> dict[str, str]:
+    """Images, steps, patches and learning rates of the arms that Q8 compares."""
+    arms = [study.plan.arms[arm].settings for arm in study.plan.arms_of("q8_transfer")]
+    large = [settings for settings in arms if settings["model"] == "timm"]
+    small = [settings for settings in arms if settings["model"] != "timm"]
+
+    def said(values: Iterable[float]) -> str:
+        return " or ".join(f"{value:,g}" for value in sorted(set(values))) or "no"
+
+    return {
+        "images": said(settings["train_size"] for settings in arms),
+        "steps": said(steps_of(settings) for settings in arms),
+        "patch_size": said(settings["patch_size"] for settings in large),
+        "rate_timm": said(settings["learning_rate"] for settings in large),
+        "rate_small": said(settings["learning_rate"] for settings in small),
+    }
+
+
+def imagenet_words(study: Study, weights: dict[str, Any]) -> str:
+    """What became of the arms that need ImageNet weights; nothing when there are none."""
+    arms = study.plan.arms_of("q8_transfer")
+    if not any(study.plan.arms[arm].settings.get("pretrained") for arm in arms):
+        return ""
+    if weights["status"] != "available":
+        return f"The ImageNet arm was **not run**: {weights['reason']}."
+    return f"The pretrained weights are {weights['tag']} ({weights['dataset']})."
 
 
 def sentence(quoted: dict[str, Any]) -> str:
@@ -95,13 +121,19 @@ def input_table() -> pd.DataFrame:
             outcome = f"runs, logits {tuple(logits.shape)}"
             if hasattr(model, "patch_embed"):
                 grid = model.patch_embed.grid_size
-                outcome += f", {grid[0] * grid[1]} patch(es)"
+                outcome += f", {counted_patches(grid)}"
                 if grid[0] * model.patch_embed.patch_size[0] < shape[-1]:
                     outcome += "; **the rest of the image is ignored**"
         except Exception as error:  # the exception is the result here
             outcome = f"`{type(error).__name__}: {str(error).splitlines()[0][:110]}`"
         rows.append({"tried": tried, "shape": str(shape), "outcome": outcome})
     return pd.DataFrame(rows)
+
+
+def counted_patches(grid: tuple[int, int]) -> str:
+    """How many patches a grid has, in words."""
+    number = grid[0] * grid[1]
+    return f"{number} patch" if number == 1 else f"{number} patches"
 
 
 def head_to_head(study: Study, experiment: Experiment) -> list[dict[str, Any]]:
@@ -131,6 +163,11 @@ def head_to_head(study: Study, experiment: Experiment) -> list[dict[str, Any]]:
     return rows
 
 
+def p_words(value: float) -> str:
+    """A p-value for print; what a float cannot tell from zero is not printed as zero."""
+    return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"
+
+
 def mcnemar_markdown(pairs: list[dict[str, Any]], study: Study) -> str:
     """The pairs of the first seed."""
     first = [row for row in pairs if row["seed"] == study.plan.seeds[0]]
@@ -142,7 +179,7 @@ def mcnemar_markdown(pairs: list[dict[str, Any]], study: Study) -> str:
             "Reference": [row["reference"] for row in first],
             "Only the arm is right": [row["only_arm_right"] for row in first],
             "Only the reference is right": [row["only_reference_right"] for row in first],
-            "p": [f"{row['p_value']:.2g}" for row in first],
+            "p": [p_words(row["p_value"]) for row in first],
         }
     )
     return markdown_table(
@@ -151,24 +188,3 @@ def mcnemar_markdown(pairs: list[dict[str, Any]], study: Study) -> str:
         "q8-mcnemar",
         left=2,
     )
-
-
-def pretrained_claim(study: Study, experiment: Experiment, weights: dict[str, Any]) -> list[Claim]:
-    """ImageNet weights help ViT-S, when they could be had."""
-    pretrained = [m.name for m in experiment.members if m.arm.settings.get("pretrained")]
-    scratch = [
-        m.name
-        for m in experiment.members
-        if m.arm.settings["model"] == "timm" and not m.arm.settings["pretrained"]
-    ]
-    if not pretrained or not scratch:
-        return []
-    gap = difference(study, experiment, pretrained[0], scratch[0])
-    test = "95 % interval of the paired difference of test accuracy, pretrained minus scratch"
-    text = "ImageNet weights raise the accuracy of ViT-S on MNIST at this budget."
-    if gap.n < 2:
-        evidence = weights["reason"] if gap.n == 0 else "one seed has no interval"
-        return [holds("q8-imagenet-helps", text, test, f"not decided: {evidence}", None)]
-    outcome = True if gap.low > 0 else False if gap.high < 0 else None
-    evidence = f"{100 * gap.mean:+.2f} ± {100 * gap.half_width:.2f} points"
-    return [holds("q8-imagenet-helps", text, test, evidence, outcome)]

@@ -44,7 +44,7 @@ class Study:
         """The data of every run."""
         from vitrail.data import load_mnist
 
-        return load_mnist(self.results / "data")
+        return load_mnist(self.results / "data", verify=True)
 
     def run_folder(self, arm_id: str, seed: int) -> Path:
         """Where a run lies."""

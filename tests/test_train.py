@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitrail import run_folder, train
+from vitrail import data, run_folder, train
 from vitrail.data import Mnist
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
@@ -402,6 +402,10 @@ def test_command_trains_all_seeds(
     vit: Settings, data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist
 ) -> None:
     """The same bits as one seed alone."""
+    sums = {name: sha256(data_folder / name) for name in data.FILES}
+    with pytest.raises(VitrailError, match="has SHA-256"):  # these files are not MNIST's
+        command(monkeypatch, vit, "--seeds", "0", "--data", str(data_folder), "--runs", "none")
+    monkeypatch.setattr(data, "FILES", sums)
     vit = {**vit, "epochs": 0.5}
     places = ["--data", str(data_folder), "--runs", str(tmp_path / "both")]
     command(monkeypatch, vit, "--seeds", "0", "1", *places)

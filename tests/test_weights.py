@@ -292,12 +292,12 @@ def test_names_in_the_config_that_lead_nowhere(tmp_path: Path, good: Path) -> No
         found(tmp_path)
     other = tmp_path / f"{MODEL}.augreg_in21k.safetensors"
     other.write_bytes(good.read_bytes())
-    with pytest.raises(VitrailError, match=r"by its name not .*pretrained\.tag"):
+    with pytest.raises(VitrailError, match=r"by its name not .*the setting `pretrained`"):
         found(other)
     (tmp_path / "w.bin").write_bytes(b"")
     with pytest.raises(VitrailError, match="has to end in one of"):
         found(tmp_path / "w.bin")
-    with pytest.raises(VitrailError, match=rf"pretrained\.tag.* has the tags .*{TAG}"):
+    with pytest.raises(VitrailError, match=rf"config: pretrained: .* has the tags .*{TAG}"):
         weights.find(MODEL, "augreg_in2k")
     with pytest.raises(VitrailError, match="not a model with pretrained weights"):
         weights.find("vit_nano", TAG)

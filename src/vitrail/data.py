@@ -141,7 +141,7 @@ def split(mnist: Mnist, validation: int, train_size: int | None = None) -> Split
     if not 1 <= size <= rest:
         raise VitrailError(
             f"train_size is {size} and has to lie between 1 and {rest}: {available} training "
-            f"images less the {validation} of data.validation (null takes them all)"
+            f"images less the {validation} of data.validation"
         )
     return Split(
         train_images=mnist.train_images[:size],

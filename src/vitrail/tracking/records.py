@@ -35,7 +35,8 @@ FINALS = (
 )
 RUN_ARTIFACTS = ("config.json", "history.csv", "summary.json", "env.json")
 RESULT_ARTIFACTS = {"": ("*.csv", "*.json", "answer.md"), "figures": ("figures/*.svg",)}
-NOT_RESULTS = {"tracking.json"}  # written after the sync, so never part of it
+# Written after the sync; and the runs are MLflow's own.
+NOT_RESULTS = {"tracking.json", "runs.csv"}
 
 Row = dict[str, str]
 
@@ -219,6 +220,7 @@ def _results(
         for place, patterns in RESULT_ARTIFACTS.items()
         for pattern in patterns
         for path in folder.glob(pattern)
+        if path.name != "runs.csv"  # its rows are runs of MLflow themselves
         if path.name not in NOT_RESULTS
     }
     artifacts = tuple(sorted(found))

@@ -1,0 +1,50 @@
+"""The recipes of the Makefile that need no installation: what they say when things fail."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a target as if `venv` were an installed environment."""
+    (venv / "bin").mkdir(parents=True, exist_ok=True)
+    command = ["make", "-o", f"{venv}/.installed", f"VENV={venv}", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_quarto_that_cannot_be_downloaded_is_told_in_a_sentence(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho no network >&2\nexit 1\n")
+    python.chmod(0o755)
+    done = make(tmp_path, "quarto")
+    assert done.returncode != 0
+    assert "vitrail: Quarto could not be downloaded" in done.stdout
+    assert "built-in route" in done.stdout
+    assert "no network" in (tmp_path / "quarto.log").read_text()
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = make(tmp_path, "report", "CONFIG=config/smok.yaml")
+    assert done.returncode != 0
+    assert "vitrail: there is no config file config/smok.yaml" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_help_lists_the_targets(tmp_path: Path) -> None:
+    said = make(tmp_path, "help").stdout
+    for target in ("report", "test", "ui", "quarto"):
+        assert f"make {target}" in said
+
+
+def test_ci_runs_make_test() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert script.rstrip().splitlines()[-1] == "make test"
+    assert "set -euo pipefail" in script

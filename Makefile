@@ -44,8 +44,10 @@ lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, mypy
 	snakemake --lint
 	mypy
 
+# Two processes for the unit tests; the end-to-end study takes all cores by itself.
 unit: $(STAMP)
-	pytest
+	pytest -n 2 --dist loadfile -m "not end_to_end"
+	pytest -m end_to_end
 
 format: $(STAMP) ## rewrite the sources in the house format
 	ruff check --fix .

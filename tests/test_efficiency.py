@@ -53,6 +53,37 @@ def test_formula_is_what_the_counter_counts(settings, class_token, fused_attn):
     assert count_macs(model, images) == 2 * vit_macs(**settings, class_token=class_token)["total"]
 
 
+@pytest.mark.parametrize(("heads", "head_dim"), [(4, 64), (3, 10), (1, 1)])
+@pytest.mark.parametrize("pooling", ["token", "avg", "seq"])
+def test_formula_with_heads_of_their_own_width_and_each_pooling(heads, head_dim, pooling):
+    settings = SMALL | {"patch_size": 7, "num_heads": heads, "head_dim": head_dim}
+    settings |= {"global_pool": pooling, "mlp_ratio": 2.0}
+    with torch.device("meta"):
+        model = VisionTransformer(**settings)
+        images = torch.empty(2, 1, 28, 28)
+    macs = vit_macs(**settings)
+    assert count_macs(model, images) == 2 * macs["total"]
+    attention = attention_macs(17, 64, heads * head_dim)
+    assert count_macs(model.blocks[0].attn, torch.empty(1, 17, 64, device="meta")) == attention
+    assert count_macs(model.blocks[0], torch.empty(1, 17, 64, device="meta")) == block_macs(
+        17, 64, 2.0, heads * head_dim
+    )
+    parts = ("qkv", "attention_scores", "attention_values", "projection")
+    assert sum(macs[part] for part in parts) == 2 * attention  # two blocks
+    assert macs["pooling"] == (2 * 16 * 64 if pooling == "seq" else 0)
+
+
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 0), (4, 0), (4, 16), (4, 64), (3, 10)])
+def test_parameters_of_the_heads(heads, head_dim):
+    """Four matrices of D x D whatever the number of heads, unless heads have their own width."""
+    inner = heads * head_dim or 64
+    attention = MultiHeadSelfAttention(64, heads, head_dim=head_dim)
+    assert count_parameters(attention) == 4 * 64 * inner + 3 * inner + 64
+    block = Block(64, heads, 2.0, head_dim=head_dim)
+    norms, mlp = 2 * 2 * 64, 2 * 64 * 128 + 128 + 64
+    assert count_parameters(block) == count_parameters(attention) + norms + mlp
+
+
 def test_the_counter_sees_the_fused_kernel_of_the_cpu():
     x = torch.randn(3, 50, 64)
     for fused in (True, False):

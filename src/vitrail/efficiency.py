@@ -7,7 +7,8 @@ additions are linear in the number of activations and cost a few per cent at mos
 With N tokens of width D and an MLP of r*D hidden units, one block costs
 (4 + 2r) N D^2 for its projections and 2 N^2 D for the attention itself. The second
 part is the larger one only above N = (2 + r) D, so a measured exponent of 2 in N is
-not to be expected at the sizes of MNIST.
+not to be expected at the sizes of MNIST. All this is for heads that share the width D;
+heads of a width of their own have together `attn_dim` columns instead of D.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ def hidden_width(dim: int, mlp_ratio: float) -> int:
     return int(dim * mlp_ratio + 1e-6)
 
 
-def attention_macs(n: int, d: int) -> int:
-    """MACs of multi-head self-attention: 4 N D^2 + 2 N^2 D, whatever the number of heads."""
+def attention_macs(n: int, d: int, attn_dim: int | None = None) -> int:
+    """MACs of multi-head self-attention: 4 N D^2 + 2 N^2 D, whatever the number of heads.
+
+    `attn_dim` is the width of all heads together, D unless the heads have a width of
+    their own.
+    """
     # region: attention_macs
-    projections = 4 * n * d**2  # Q, K, V and the output projection
-    products = 2 * n**2 * d  # Q K^T, and the weights times V
+    attn_dim = attn_dim or d  # columns of all heads together
+    projections = 4 * n * d * attn_dim  # Q, K, V and the output projection
+    products = 2 * n**2 * attn_dim  # Q K^T, and the weights times V
     return projections + products
     # endregion: attention_macs
 
 
-def block_macs(n: int, d: int, r: float = 4.0) -> int:
-    """MACs of one block: (4 + 2r) N D^2 + 2 N^2 D."""
-    return attention_macs(n, d) + 2 * n * d * hidden_width(d, r)
+def block_macs(n: int, d: int, r: float = 4.0, attn_dim: int | None = None) -> int:
+    """MACs of one block: (4 + 2r) N D^2 + 2 N^2 D; `attn_dim` as in `attention_macs`."""
+    return attention_macs(n, d, attn_dim) + 2 * n * d * hidden_width(d, r)
 
 
 def quadratic_share(n: float, d: int, r: float = 4.0) -> float:
@@ -69,11 +75,13 @@ def vit_macs(
     num_heads: int = 1,
     mlp_ratio: float = 4.0,
     class_token: bool = True,
+    head_dim: int = 0,
+    global_pool: str = "token",
 ) -> dict[str, int]:
     """MACs of a whole Vision Transformer for one image, part by part, with their `total`.
 
-    `num_heads` has no effect (H heads of width D/H cost as much as one of width D); it
-    is taken so that the settings of a model can be passed as they are.
+    The arguments are those of `VisionTransformer`. `num_heads` has no effect as long as
+    `head_dim` is 0: H heads of width D/H cost as much as one of width D.
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`.
@@ -82,13 +90,16 @@ def vit_macs(
     patches = n - int(class_token)
     rows, columns = _pair(patch_size)
     d, hidden = embed_dim, hidden_width(embed_dim, mlp_ratio)
+    attn_dim = num_heads * head_dim if head_dim else d
     parts = {
         "patch_embedding": patches * rows * columns * in_chans * d,
-        "qkv": depth * 3 * n * d**2,
-        "attention_scores": depth * n**2 * d,  # Q K^T
-        "attention_values": depth * n**2 * d,  # the weights times V
-        "projection": depth * n * d**2,
+        "qkv": depth * 3 * n * d * attn_dim,
+        "attention_scores": depth * n**2 * attn_dim,  # Q K^T
+        "attention_values": depth * n**2 * attn_dim,  # the weights times V
+        "projection": depth * n * d * attn_dim,
         "mlp": depth * 2 * n * d * hidden,
+        # A score for each patch, and the scores times the patches. A plain mean has none.
+        "pooling": 2 * patches * d if global_pool == "seq" else 0,
         "head": d * num_classes,
     }
     return {**parts, "total": sum(parts.values())}

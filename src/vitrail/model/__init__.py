@@ -1,16 +1,17 @@
 """The Vision Transformer from scratch, read in the order of the questions.
 
-`patch_embedding` (Q1), `mlp` (Q2), `attention` (Q3, Q4), `block` (Q5), `positions`
-and `vit` (Q6). Nothing here knows of training, data or timm's internals beyond
-`from_timm`.
+`patch_embedding` (Q1), `mlp` (Q2), `attention` (Q3, Q4), `block` (Q5), `positions`,
+`pooling` and `vit` (Q6). Nothing here knows of training, data or timm's internals
+beyond `from_timm` and `to_timm`.
 """
 
 from vitrail.model.attention import MultiHeadSelfAttention, SelfAttention, attention_weights
 from vitrail.model.block import Block
 from vitrail.model.mlp import Mlp
 from vitrail.model.patch_embedding import PatchEmbed
+from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import sinusoidal, sinusoidal_1d, sinusoidal_2d
-from vitrail.model.timm_bridge import from_timm
+from vitrail.model.timm_bridge import from_timm, to_timm
 from vitrail.model.vit import VisionTransformer
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "MultiHeadSelfAttention",
     "PatchEmbed",
     "SelfAttention",
+    "SeqPool",
     "VisionTransformer",
     "attention_weights",
     "from_timm",
     "sinusoidal",
     "sinusoidal_1d",
     "sinusoidal_2d",
+    "to_timm",
 ]

@@ -62,40 +62,54 @@ class SelfAttention(nn.Module):
 
 
 class MultiHeadSelfAttention(nn.Module):
-    """Self-attention with H heads of width D / H (Vaswani et al. 2017, section 3.2.2).
+    """Self-attention with H heads of width d_k (Vaswani et al. 2017, section 3.2.2).
 
     (B, N, D) -> (B, N, D). Each head sees its own slice of the projected queries, keys
-    and values; `proj` mixes what the heads found.
+    and values; `proj` mixes what the heads found. d_k is `head_dim`, or D / H when that
+    is 0: then the heads share the width, and their number changes neither the number
+    of parameters nor the cost.
 
     Raises:
-        ValueError: when `num_heads` does not divide `dim`.
+        ValueError: when `num_heads` is not positive, or `head_dim` is negative, or it is
+            0 and `num_heads` does not divide `dim`.
     """
 
     def __init__(
-        self, dim: int, num_heads: int = 8, qkv_bias: bool = True, fused_attn: bool = True
+        self,
+        dim: int,
+        num_heads: int = 8,
+        qkv_bias: bool = True,
+        fused_attn: bool = True,
+        head_dim: int = 0,
     ) -> None:
         super().__init__()
-        if num_heads <= 0 or dim % num_heads:
+        if num_heads <= 0:
+            raise ValueError(f"num_heads must be positive, not {num_heads}")
+        if head_dim < 0:
+            raise ValueError(f"head_dim must be positive, or 0 for D / H, not {head_dim}")
+        if not head_dim and dim % num_heads:
             raise ValueError(f"num_heads {num_heads} does not divide the width {dim}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.head_dim = head_dim or dim // num_heads
+        heads_dim = num_heads * self.head_dim  # of all heads together
+        self.qkv = nn.Linear(dim, 3 * heads_dim, bias=qkv_bias)
+        self.proj = nn.Linear(heads_dim, dim)
         self.fused_attn = fused_attn
 
     def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, (B, H, N, D/H) each."""
+        """Queries, keys and values, (B, H, N, d_k) each."""
         # region: split_heads
-        batch, tokens, dim = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, dim // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, D/H) each
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, H, N, d_k) each
         return query, key, value
         # endregion: split_heads
 
     def forward(self, x: Tensor) -> Tensor:
         # region: multi_head
-        heads = attend(*self.split_heads(x), self.fused_attn)  # (B, H, N, D/H)
-        heads = heads.transpose(1, 2).flatten(2)  # concatenated: (B, N, D)
-        return self.proj(heads)
+        heads = attend(*self.split_heads(x), self.fused_attn)  # (B, H, N, d_k)
+        heads = heads.transpose(1, 2).flatten(2)  # concatenated: (B, N, H * d_k)
+        return self.proj(heads)  # (B, N, D)
         # endregion: multi_head
 
     def weights(self, x: Tensor) -> Tensor:

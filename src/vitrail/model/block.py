@@ -18,7 +18,8 @@ class Block(nn.Module):
     """Attention then MLP, each with its own residual path: (B, N, D) -> (B, N, D).
 
     `norm="pre"` is Dosovitskiy et al. 2021, equations 2 and 3; `norm="post"` is
-    Vaswani et al. 2017, section 3.1.
+    Vaswani et al. 2017, section 3.1. `head_dim` is the width of one head, 0 for
+    D / `num_heads`.
     """
 
     def __init__(
@@ -30,11 +31,12 @@ class Block(nn.Module):
         act: Activation = "gelu",
         norm: Norm = "pre",
         fused_attn: bool = True,
+        head_dim: int = 0,
     ) -> None:
         super().__init__()
         self.norm = norm
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = MultiHeadSelfAttention(dim, num_heads, qkv_bias, fused_attn)
+        self.attn = MultiHeadSelfAttention(dim, num_heads, qkv_bias, fused_attn, head_dim)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, hidden_width(dim, mlp_ratio), act)
 

@@ -1,7 +1,12 @@
-"""The same model in timm's words: weights go over, logits stay equal."""
+"""The same model in timm's words: weights go over, logits stay equal.
+
+Both ways hold what the two have in common. Whatever else a model has is refused by
+name, so that no model goes over that would compute something else there.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import nn
@@ -9,12 +14,14 @@ from torch import nn
 from vitrail.model.block import NORM_EPS, Block
 from vitrail.model.vit import VisionTransformer
 
+KERNEL = "patch_embed.proj.weight"  # (D, C, P, P) in timm, (D, C*P*P) in ours
+
 
 def from_timm(model: nn.Module) -> VisionTransformer:
     """Our `VisionTransformer` with the architecture and weights of timm's.
 
-    Takes a timm `VisionTransformer` of any size with learned positions and class-token
-    or average pooling.
+    Takes a timm `VisionTransformer` of any size with learned positions or none, and
+    class-token or average pooling.
 
     Raises:
         TypeError: when the model is not such a one.
@@ -24,36 +31,92 @@ def from_timm(model: nn.Module) -> VisionTransformer:
 
     if not isinstance(model, timm_vit.VisionTransformer):
         raise TypeError(f"from_timm takes timm's VisionTransformer, not {type(model).__name__}")
+    _refuse_what_ours_lacks(model)
     arguments = _arguments(model)
+    arguments |= {
+        "in_chans": model.patch_embed.proj.weight.shape[1],
+        "mlp_ratio": _hidden_width(model) / arguments["embed_dim"],
+        "pos_embed": "none" if model.pos_embed is None else "learned",
+    }
     ours = VisionTransformer(**arguments)
     state = model.state_dict()
-    kernel = state["patch_embed.proj.weight"]  # (D, C, P, P): a convolution's kernel
-    state["patch_embed.proj.weight"] = kernel.flatten(1)
-    unknown = sorted(set(state) ^ set(ours.state_dict()))
-    if unknown:
-        raise ValueError(f"from_timm: these weights exist in one of the two only: {unknown}")
-    ours.load_state_dict(state)
-    return ours.train(model.training)
+    state[KERNEL] = state[KERNEL].flatten(1)
+    return _loaded(ours, state, model)
+
+
+def to_timm(model: nn.Module) -> Any:
+    """timm's `VisionTransformer` with the architecture and weights of ours.
+
+    The inverse of `from_timm`: what it gives, `from_timm` takes back. Fixed sinusoidal
+    positions are refused: timm trains its `pos_embed`, so they would become learned ones.
+
+    Raises:
+        TypeError: when the model is not our `VisionTransformer`.
+        ValueError: when it has a part that does not go over (its name is given).
+    """
+    import timm.models.vision_transformer as timm_vit
+
+    if not isinstance(model, VisionTransformer):
+        raise TypeError(f"to_timm takes vitrail's VisionTransformer, not {type(model).__name__}")
+    _refuse_what_timm_lacks(model)
+    arguments = _arguments(model)
+    arguments |= {
+        "in_chans": model.patch_embed.in_chans,
+        # timm rounds the hidden width down; half a unit more keeps it whole.
+        "mlp_ratio": (_hidden_width(model) + 0.5) / arguments["embed_dim"],
+        "pos_embed": "none" if model.pos_embed is None else "learn",
+        "norm_layer": functools.partial(nn.LayerNorm, eps=NORM_EPS),
+    }
+    theirs = timm_vit.VisionTransformer(**arguments)
+    state = model.state_dict()
+    state[KERNEL] = state[KERNEL].view(theirs.patch_embed.proj.weight.shape)
+    return _loaded(theirs, state, model)
 
 
 def _arguments(model: Any) -> dict[str, Any]:
-    """The constructor arguments of ours that describe a timm model."""
-    _refuse_what_ours_lacks(model)
+    """The constructor arguments that both have, with the same name and meaning."""
     block = model.blocks[0]
     return {
         "img_size": tuple(model.patch_embed.img_size),
         "patch_size": tuple(model.patch_embed.patch_size),
-        "in_chans": model.patch_embed.proj.in_channels,
-        "num_classes": model.num_classes,
-        "embed_dim": model.embed_dim,
+        "num_classes": model.head.out_features if isinstance(model.head, nn.Linear) else 0,
+        "embed_dim": block.attn.qkv.in_features,
         "depth": len(model.blocks),
         "num_heads": block.attn.num_heads,
-        "mlp_ratio": block.mlp.fc1.out_features / model.embed_dim,
         "qkv_bias": block.attn.qkv.bias is not None,
         "class_token": model.cls_token is not None,
         "global_pool": model.global_pool,
-        "pos_embed": "none" if model.pos_embed is None else "learned",
     }
+
+
+def _hidden_width(model: Any) -> int:
+    return model.blocks[0].mlp.fc1.out_features
+
+
+def _loaded(new: Any, state: dict[str, Any], old: nn.Module) -> Any:
+    """`new` with the weights `state`, in the mode (training or evaluation) of `old`."""
+    unknown = sorted(set(state) ^ set(new.state_dict()))
+    if unknown:
+        raise ValueError(f"these weights exist in one of the two models only: {unknown}")
+    new.load_state_dict(state)
+    return new.train(old.training)
+
+
+def _refuse_what_timm_lacks(model: VisionTransformer) -> None:
+    """Name the first part of ours that timm's model has not, or not in the same sense."""
+    if not len(model.blocks):
+        raise ValueError("to_timm: a model without blocks (depth 0) is not supported")
+    block: Any = model.blocks[0]
+    if block.norm != "pre":
+        raise ValueError(f"to_timm: norm {block.norm!r} is not supported")
+    if not isinstance(block.mlp.act, nn.GELU):
+        raise ValueError(f"to_timm: the activation {block.mlp.act} is not supported")
+    if model.global_pool not in ("token", "avg"):
+        raise ValueError(f"to_timm: global_pool {model.global_pool!r} is not supported")
+    if model.pos_embed is not None and not isinstance(model.pos_embed, nn.Parameter):
+        raise ValueError("to_timm: sinusoidal pos_embed is not supported")
+    if block.attn.num_heads * block.attn.head_dim != block.attn.qkv.in_features:
+        raise ValueError(f"to_timm: head_dim {block.attn.head_dim} is not supported")
 
 
 def _refuse_what_ours_lacks(model: Any) -> None:
@@ -66,6 +129,9 @@ def _refuse_what_ours_lacks(model: Any) -> None:
     block = model.blocks[0]
     if type(block).__name__ != Block.__name__:
         raise ValueError(f"from_timm: blocks of type {type(block).__name__} are not supported")
+    for part, kind in ((block.attn, "Attention"), (block.mlp, "Mlp")):
+        if type(part).__name__ != kind:
+            raise ValueError(f"from_timm: the layer {type(part).__name__} is not supported")
     if model.global_pool not in ("token", "avg"):
         raise ValueError(f"from_timm: global_pool {model.global_pool!r} is not supported")
     if model.global_pool == "avg" and getattr(model, "pool_include_prefix", False):
@@ -77,3 +143,7 @@ def _refuse_what_ours_lacks(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, nn.LayerNorm) and module.eps != NORM_EPS:
             raise ValueError(f"from_timm: a layer norm with eps {module.eps} is not supported")
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            raise ValueError("from_timm: dropout is not supported")
+        if type(module).__name__ in ("DropPath", "PatchDropout"):
+            raise ValueError(f"from_timm: {type(module).__name__} is not supported")

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from vitrail.model.block import NORM_EPS, Block, Norm
 from vitrail.model.mlp import Activation
 from vitrail.model.patch_embedding import PatchEmbed, Size
+from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import sinusoidal_1d, sinusoidal_2d
 
 Positions = Literal["learned", "sinusoidal", "sinusoidal_2d", "none"]
-Pooling = Literal["token", "avg"]
+Pooling = Literal["token", "avg", "seq"]
 
 
 class VisionTransformer(nn.Module):
@@ -22,6 +23,8 @@ class VisionTransformer(nn.Module):
     The defaults are ViT-B/16 at 224 pixels, as in timm. Beside timm's arguments:
 
     Args:
+        global_pool: what the head reads: "token" (the class token), "avg" (the mean of the
+            patch tokens) or "seq" (their mean with learned weights, see `SeqPool`).
         pos_embed: "learned" (ViT), "sinusoidal" (positions in reading order),
             "sinusoidal_2d" (row and column) or "none".
         pos_embed_std: standard deviation of learned positions at the start; 0.02 in ViT
@@ -29,11 +32,12 @@ class VisionTransformer(nn.Module):
         norm: "pre" (ViT) or "post" (Vaswani et al. 2017; no last norm then).
         act: activation of the MLP, "gelu" (ViT) or "relu".
         fused_attn: PyTorch's fused attention kernel, or the written-out form.
+        head_dim: width of one head; 0 is embed_dim / num_heads, as in timm.
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`, `num_heads` does not
-            divide `embed_dim`, a switch has an unknown value, or `global_pool="token"` is
-            asked without a class token.
+            divide `embed_dim` while `head_dim` is 0, a switch has an unknown value, or
+            `global_pool="token"` is asked without a class token.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class VisionTransformer(nn.Module):
         norm: Norm = "pre",
         act: Activation = "gelu",
         fused_attn: bool = True,
+        head_dim: int = 0,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -73,14 +78,15 @@ class VisionTransformer(nn.Module):
         self._add_positions(pos_embed, embed_dim)
         self.blocks = nn.Sequential(
             *(
-                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, act, norm, fused_attn)
+                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, act, norm, fused_attn, head_dim)
                 for _ in range(depth)
             )
         )
-        # One last norm, before the pooling or after the mean as in timm. A post-norm block
-        # already ends with a norm.
+        # One last norm, before the pooling (after it for the mean, as in timm). A post-norm
+        # block already ends with a norm.
         last_norm = nn.LayerNorm(embed_dim, eps=NORM_EPS) if norm == "pre" else nn.Identity()
-        self.norm = last_norm if global_pool == "token" else nn.Identity()
+        self.norm = last_norm if global_pool != "avg" else nn.Identity()
+        self.attention_pool = SeqPool(embed_dim) if global_pool == "seq" else None
         self.fc_norm = last_norm if global_pool == "avg" else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self._initialise(pos_embed_std)
@@ -128,6 +134,8 @@ class VisionTransformer(nn.Module):
         if isinstance(self.head, nn.Linear):
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
+        if self.attention_pool is not None:  # so small that it starts next to the mean
+            nn.init.trunc_normal_(self.attention_pool.score.weight, std=0.02)
 
     def embed(self, images: Tensor) -> Tensor:
         """z_0 of equation 1: (B, C, height, width) -> (B, prefix + N, D)."""
@@ -141,11 +149,14 @@ class VisionTransformer(nn.Module):
         # endregion: tokens
 
     def pool(self, x: Tensor) -> Tensor:
-        """One vector per image, from the class token or the mean of the patch tokens."""
+        """One vector per image, (B, D), from the class token or from the patch tokens."""
         # region: pool
         if self.global_pool == "token":
             return x[:, 0]
-        return x[:, self.num_prefix_tokens :].mean(dim=1)
+        patches = x[:, self.num_prefix_tokens :]
+        if self.attention_pool is not None:
+            return self.attention_pool(patches)  # a mean with learned weights
+        return patches.mean(dim=1)
         # endregion: pool
 
     def forward(self, images: Tensor) -> Tensor:

@@ -190,4 +190,42 @@ def test_verdict_of_a_computation(outcome: bool | None, verdict: str) -> None:
         "test": "as computed",
         "evidence": "0.1",
         "verdict": verdict,
+        "finding": claim.finding,
     }
+    # What is printed as found is true whichever way it came out.
+    assert (claim.finding == "It holds.") == (verdict == "supported")
+
+
+def test_finding_of_a_computation_turns_with_it() -> None:
+    there = holds("q0-b", "A is at most B.", "as computed", "0.1", True, otherwise="A exceeds B.")
+    back = holds("q0-b", "A is at most B.", "as computed", "0.1", False, otherwise="A exceeds B.")
+    assert (there.finding, back.finding) == ("A is at most B.", "A exceeds B.")
+    assert "decide" in holds("q0-b", "A is at most B.", "as computed", "", None).finding
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "finding"),
+    [
+        (seeds(0.95, 0.96, 0.97), seeds(0.90, 0.91, 0.925), "A is better than B by 4.83 ± 0.72"),
+        (seeds(0.90, 0.91, 0.925), seeds(0.95, 0.96, 0.97), "B is better than A by 4.83 ± 0.72"),
+        (seeds(0.90, 0.99, 0.80), seeds(0.89, 0.91, 0.95), "A and B cannot be told apart"),
+        (seeds(0.99), seeds(0.10), "A is ahead of B"),
+        (seeds(0.10), seeds(0.99), "B is ahead of A"),
+        (seeds(0.99, 0.98), {}, "could not be compared"),
+    ],
+)
+def test_finding_names_the_winner(
+    first: dict[int, float], second: dict[int, float], finding: str
+) -> None:
+    assert finding in decide(first, second).finding
+
+
+@given(accuracies, accuracies)
+def test_finding_does_not_depend_on_the_order(first: list[float], second: list[float]) -> None:
+    """Whoever was expected to win, the sentence about a decided pair is the same."""
+    there, back = decide(seeds(*first), seeds(*second)), decide(seeds(*second), seeds(*first))
+    reversed_ = higher_accuracy(
+        "q0-a", "B beats A.", "B", "A", paired_difference(seeds(*second), seeds(*first))
+    )
+    if there.verdict != "undecided":
+        assert there.finding == reversed_.finding != back.finding

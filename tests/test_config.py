@@ -167,7 +167,7 @@ WRONG = [
     (at("q2_mlp", "activation", arms={1: {}}), "activation.arms", "not text"),
     (at("q2_mlp", "activation", arms={False: {}}), "activation.arms", "not text"),
     (at("q2_mlp", "x", title="x", vary={}, arms={}), "vary", "at least 1"),
-    (at("q6_vit", "depth", vary={"norm": ["pre"]}), "depth.vary", "at most 1"),
+    (at("q6_vit", "depth", vary={"norm": ["pre"], "act": ["relu"]}), "depth.vary", "at most 2"),
     (at("q6_vit", "depth", vary={"depth": []}), "vary.depth", "at least 1"),
     (at("q6_vit", "depth", vary={"depth": 4}), "vary.depth", "of type array"),
     (at("q6_vit", "depth", vary={"depth": [2, 2]}), "vary.depth", "twice"),

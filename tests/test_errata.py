@@ -14,9 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.efficiency import block_macs, count_macs, local_slope, quadratic_share
+from vitrail.efficiency import (
+    block_macs,
+    count_macs,
+    count_parameters,
+    local_slope,
+    quadratic_share,
+)
 from vitrail.model import (
     Block,
+    Mlp,
     MultiHeadSelfAttention,
     SelfAttention,
     VisionTransformer,
@@ -47,6 +54,40 @@ def shuffled(images: torch.Tensor) -> torch.Tensor:
     return cut.permute(0, 1, 3, 2, 4).reshape(len(images), 1, 28, 28)
 
 
+# --- Introduction
+
+
+def test_name_is_vision_transformer() -> None:
+    texts = [*(ROOT / "report").glob("*.qmd"), ROOT / "README.md", ROOT / "CITATION.cff"]
+    texts += (ROOT / "src").rglob("*.py")
+    assert "Vision Transformer" in (ROOT / "report" / "report.qmd").read_text(encoding="utf-8")
+    wrong = re.compile(r"visual\s+transformer", re.IGNORECASE)
+    for file in texts:
+        if file.name != "errata.qmd":
+            assert not wrong.search(file.read_text(encoding="utf-8")), file
+
+
+def test_sources_are_named() -> None:
+    works = {
+        "vaswani2017": ("Attention Is All You Need", "Neural Information Processing Systems"),
+        "dosovitskiy2021": ("An Image is Worth 16x16 Words", "Learning Representations"),
+        "devlin2019": ("Pre-training of Deep Bidirectional Transformers", "NAACL"),
+        "zhuang2023": ("A Survey on Efficient Training of Transformers", "IJCAI"),
+        "bonnaerens2023": ("Learned Thresholds Token Merging", "Transactions on Machine Learning"),
+    }
+    report = ROOT / "report"
+    entries = (report / "references.bib").read_text(encoding="utf-8").split("\n@")
+    chapters = "\n".join(file.read_text(encoding="utf-8") for file in report.glob("q*.qmd"))
+    for key, (title, venue) in works.items():
+        (entry,) = [entry for entry in entries if f"{{{key}," in entry.split("\n")[0]]
+        assert title in entry
+        assert venue in entry
+        assert re.search(rf"@{key}\b", chapters), f"no chapter cites {key}"
+
+
+# --- Q1 to Q6
+
+
 def test_positional_example() -> None:
     table = sinusoidal_1d(6, 4).numpy()
     np.testing.assert_allclose(table[0], [0, 1, 0, 1], atol=1e-6)
@@ -55,16 +96,19 @@ def test_positional_example() -> None:
     assert abs(table[1, 2] - np.sin(1 / 10000 ** (1 / 4))) > 0.08
 
 
-def test_positions_index_pairs_of_columns() -> None:
+def test_positions_index_pairs() -> None:
     d, k = 8, 3
     row = sinusoidal_1d(k + 1, d)[k].numpy()
+    for column in range(d):  # the first line of the lab report, where i is the column
+        wave, power = (np.cos, column - 1) if column % 2 else (np.sin, column)
+        assert row[column] == pytest.approx(wave(k / 10000 ** (power / d)), abs=1e-6)
     for i in range(d // 2):
         angle = k / 10000 ** (2 * i / d)
         assert row[2 * i] == pytest.approx(np.sin(angle), abs=1e-6)
         assert row[2 * i + 1] == pytest.approx(np.cos(angle), abs=1e-6)
 
 
-def test_attention_is_equivariant_not_invariant() -> None:
+def test_attention_is_equivariant() -> None:
     attention = MultiHeadSelfAttention(32, 4).eval()
     x, order = torch.randn(2, 9, 32), torch.randperm(9)
     out = attention(x)
@@ -84,7 +128,7 @@ def test_positions_carry_the_layout() -> None:
     assert (ordered(images) - ordered(mixed)).abs().max() > 1e-3
 
 
-def test_output_projection_is_part_of_attention() -> None:
+def test_output_projection_is_there() -> None:
     attention = SelfAttention(32).eval()
     x = torch.randn(2, 5, 32)
     before = attend(*attention.qkv(x).chunk(3, dim=-1))
@@ -98,10 +142,39 @@ def test_scale_keeps_the_variance() -> None:
     assert after == pytest.approx(1, rel=0.1)
 
 
-def test_double_projection_adds_nothing() -> None:
-    x = torch.randn(5, 32, dtype=torch.float64)
-    first, second = torch.randn(2, 32, 32, dtype=torch.float64)
-    torch.testing.assert_close((x @ first) @ second, x @ (first @ second))
+def test_two_projections_are_one() -> None:
+    """Heads that project Q, K and V once more are heads that project X, with other weights."""
+    twice = MultiHeadSelfAttention(32, 4, qkv_bias=False).double()
+    outer = torch.randn(3, 32, 32, dtype=torch.float64)  # W_Q, W_K, W_V of the lab report
+    x = torch.randn(2, 5, 32, dtype=torch.float64)
+    inner = twice.qkv.weight.view(3, 4, 8, 32)  # (Q, K or V; head; row; column)
+    heads = []
+    for head in range(4):
+        query, key, value = ((x @ outer[i].T) @ inner[i, head].T for i in range(3))
+        heads.append(attend(query, key, value))
+    expected = twice.proj(torch.cat(heads, dim=-1))
+    once = MultiHeadSelfAttention(32, 4, qkv_bias=False).double()
+    once.load_state_dict(twice.state_dict())
+    with torch.no_grad():
+        merged = [twice.qkv.weight.chunk(3)[i] @ outer[i] for i in range(3)]
+        once.qkv.weight.copy_(torch.cat(merged))
+    torch.testing.assert_close(once(x), expected)
+
+
+def test_output_matrix_is_learned() -> None:
+    """W^O is neither zero nor a power zero (the identity), and takes h d_v columns to D."""
+    attention = MultiHeadSelfAttention(32, num_heads=3, head_dim=16)
+    assert tuple(attention.proj.weight.T.shape) == (3 * 16, 32)
+    square = MultiHeadSelfAttention(32, num_heads=4)
+    x = torch.randn(2, 5, 32)
+    out = square(x)
+    out.square().mean().backward()
+    assert square.proj.weight.grad is not None
+    assert square.proj.weight.grad.abs().min() > 0
+    for other in (torch.zeros(32, 32), torch.eye(32)):
+        with torch.no_grad():
+            square.proj.weight.copy_(other)
+            assert (square(x) - out).abs().max() > 1e-2
 
 
 def test_heads_split_the_width() -> None:
@@ -113,7 +186,7 @@ def test_heads_split_the_width() -> None:
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_mlp_reads_what_attention_wrote(norm: Any) -> None:
+def test_mlp_reads_the_attention(norm: Any) -> None:
     block = Block(32, 4, norm=norm).eval()
     seen: list[torch.Tensor] = []
     block.mlp.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -132,33 +205,143 @@ def test_pre_norm_has_a_last_norm() -> None:
 
 
 def test_mlp_works_on_every_token() -> None:
+    """And the head, a single linear layer, on the token at position 0 after the last block."""
     model = small()
     shapes: list[tuple[int, ...]] = []
     for block in model.blocks:
         block.mlp.register_forward_hook(lambda _, inputs, out: shapes.append(tuple(out.shape)))
-    model(torch.rand(3, 1, 28, 28))
+    seen: list[torch.Tensor] = []
+    model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.rand(3, 1, 28, 28)
+    model(images)
     assert shapes == [(3, 17, 32)] * 2
+    assert isinstance(model.head, nn.Linear)
+    last = model.norm(model.blocks(model.embed(images)))
+    torch.testing.assert_close(seen[0], last[:, 0])
 
 
-def test_class_token_starts_at_zero_and_is_shared() -> None:
+def test_class_token_starts_at_zero() -> None:
     model = small()
     assert model.cls_token is not None
     assert tuple(model.cls_token.shape) == (1, 1, 32)
     assert model.cls_token.abs().max() < 1e-4
     tokens = model.embed(torch.rand(3, 1, 28, 28))
     assert torch.equal(tokens[0, 0], tokens[2, 0])
+    for block in model.blocks:  # not embedded again: each block adds to what was there
+        after = block(tokens)
+        assert (after[:, 0] - tokens[:, 0]).abs().max() > 1e-3
+        tokens = after
+    assert (tokens[0, 0] - tokens[2, 0]).abs().max() > 1e-3  # by now it knows its image
 
 
-def test_patch_embedding_is_a_linear_map_of_patches() -> None:
-    embed = small().patch_embed
+def test_patch_embedding_is_linear() -> None:
+    model = small()
+    embed = model.patch_embed
     images = torch.rand(2, 1, 28, 28)
     cut = nn.functional.unfold(images, kernel_size=7, stride=7).transpose(1, 2)
     expected = cut @ embed.proj.weight.T + embed.proj.bias
     torch.testing.assert_close(embed(images), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(embed.as_convolution(images), expected, atol=1e-6, rtol=0)
+    first = model.cls_token.expand(2, 1, 32)
+    z0 = torch.cat([first, expected], dim=1) + model.pos_embed
+    torch.testing.assert_close(model.embed(images), z0, atol=1e-6, rtol=0)
 
 
-def test_cost_has_a_linear_and_a_quadratic_part() -> None:
+def test_widths_of_the_mlp() -> None:
+    """W1 is D x rD, W2 is rD x D, both with biases; each token passes alone."""
+    mlp = Block(32, 4, mlp_ratio=4).mlp
+    w1, w2 = mlp.fc1.weight.T, mlp.fc2.weight.T
+    assert (tuple(w1.shape), tuple(w2.shape)) == ((32, 128), (128, 32))
+    assert (tuple(mlp.fc1.bias.shape), tuple(mlp.fc2.bias.shape)) == ((128,), (32,))
+    x = torch.randn(2, 5, 32)
+    out = mlp(x)
+    for image in range(2):
+        for token in range(5):
+            hidden = x[image, token] @ w1 + mlp.fc1.bias
+            hidden = hidden * torch.distributions.Normal(0.0, 1.0).cdf(hidden)
+            torch.testing.assert_close(out[image, token], hidden @ w2 + mlp.fc2.bias)
+
+
+def test_gelu_is_the_exact_one() -> None:
+    """The form with tanh is another function, by less than 5e-4."""
+    x = torch.linspace(-6, 6, 12001, dtype=torch.float64)
+    exact = x * torch.distributions.Normal(0.0, 1.0).cdf(x)
+    torch.testing.assert_close(Mlp(4).act(x), exact, atol=1e-7, rtol=0)
+    gap = (nn.GELU(approximate="tanh")(x) - exact).abs().max().item()
+    assert 4e-4 < gap < 5e-4
+
+
+def test_a_kernel_knows_neighbours() -> None:
+    """What a convolution is built with and self-attention is not; what only attention has."""
+    convolution = nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular", bias=False)
+    attention = SelfAttention(8).eval()
+
+    def convolve(tokens: torch.Tensor) -> torch.Tensor:  # 6 x 6 tokens, (B, 36, 8)
+        grid = tokens.transpose(1, 2).reshape(-1, 8, 6, 6)
+        return convolution(grid).flatten(2).transpose(1, 2)
+
+    x = torch.randn(1, 36, 8)
+    changed = x.clone()
+    changed[0, 0] += 1
+    # Locality: nine outputs of the convolution see a token, all outputs of attention do.
+    for layer, reached in ((convolve, 9), (attention, 36)):
+        assert ((layer(changed) - layer(x)).abs().amax(dim=-1) > 1e-6).sum() == reached
+
+    # Both move with a shifted image; attention with any other order of the patches, too.
+    shift = torch.arange(36).view(6, 6).roll((1, 2), (0, 1)).flatten()
+    order = torch.randperm(36)
+    for layer in (convolve, attention):
+        torch.testing.assert_close(layer(x[:, shift]), layer(x)[:, shift], atol=1e-5, rtol=0)
+    torch.testing.assert_close(attention(x[:, order]), attention(x)[:, order], atol=1e-5, rtol=0)
+    assert (convolve(x[:, order]) - convolve(x)[:, order]).abs().max() > 0.1
+
+    # The weights of attention depend on the content; a kernel is the same for every image.
+    y = torch.randn(1, 36, 8)
+    assert (attention.weights(x) - attention.weights(y)).abs().max() > 1e-2
+    torch.testing.assert_close(convolve(x + y), convolve(x) + convolve(y), atol=1e-5, rtol=0)
+    gap = attention(x + y) - attention(x) - attention(y) + attention.proj.bias
+    assert gap.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("r", [0, 2, 4])
+def test_cost_of_weights_is_linear(r: int) -> None:
+    """Counted, not computed: layers with weights are linear in n, the two products quadratic.
+
+    The products are the larger part beyond (2 + r) d tokens; r = 0 is attention alone.
+    """
+    d = 16
+    layer = Block(d, 4, r) if r else MultiHeadSelfAttention(d, 4)
+    linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
+
+    def counted(n: int) -> tuple[int, int]:
+        weights = sum(count_macs(one, torch.zeros(1, n, one.in_features)) for one in linear)
+        return weights, count_macs(layer, torch.zeros(1, n, d)) - weights
+
+    crossover = (2 + r) * d
+    weights, products = counted(crossover)
+    assert weights == products
+    assert counted(2 * crossover) == (2 * weights, 4 * products)
+    assert counted(crossover // 2) == (weights // 2, products // 4)
+
+
+def test_hyperparameters_are_studied(config: dict[str, Any]) -> None:
+    """Question c names embed_dim, patch_size and the number of blocks; two more are studied."""
+    questions = config["questions"]
+    studied = questions["q6_vit"]["experiments"] | questions["q4_multi_head"]["experiments"]
+    for name in ("embed_dim", "patch_size", "depth", "num_heads", "mlp_ratio"):
+        values = studied[name]["vary"][name]
+        assert len(set(values)) >= 3, name
+        assert config["defaults"][name] in values, name
+    # What a reader needs to repeat it, and the lab report does not say.
+    assert config["data"]["validation"] > 0
+    assert {"pixel_mean", "pixel_std", "rotation", "epochs"} <= set(config["defaults"])
+    assert len(config["seeds"]) >= 3
+
+
+# --- Q7 and Q8
+
+
+def test_cost_has_two_parts() -> None:
     for n in (17, 197):
         counted = count_macs(Block(64, 4, mlp_ratio=2), torch.zeros(1, n, 64))
         assert counted == block_macs(n, 64, 2) == 8 * n * 64**2 + 2 * n**2 * 64
@@ -166,7 +349,7 @@ def test_cost_has_a_linear_and_a_quadratic_part() -> None:
     assert local_slope(17, 64, 2) < 1.1
 
 
-def test_input_size_is_fixed_by_three_parts_only() -> None:
+def test_what_fixes_the_input_size() -> None:
     import timm
 
     model: Any = timm.create_model("vit_tiny_patch16_224")
@@ -176,7 +359,7 @@ def test_input_size_is_fixed_by_three_parts_only() -> None:
     assert cnn(torch.zeros(1, 3, 28, 28)).shape == (1, 1000)
 
 
-def test_patch_16_on_28_pixels_drops_most_of_the_image() -> None:
+def test_patch_16_drops_most_pixels() -> None:
     import timm
 
     model = timm.create_model("vit_tiny_patch16_224", img_size=28).eval()
@@ -189,11 +372,26 @@ def test_patch_16_on_28_pixels_drops_most_of_the_image() -> None:
         VisionTransformer(img_size=28, patch_size=16)
 
 
-def test_default_weights_of_vit_s_saw_imagenet_21k() -> None:
+def test_default_weights_saw_21k() -> None:
     import timm
 
     tag = timm.create_model("vit_small_patch16_224", pretrained=False).pretrained_cfg["tag"]
     assert tag == "augreg_in21k_ft_in1k"
+
+
+def test_cnn_is_as_large_as_vit(config: dict[str, Any]) -> None:
+    """So a gap between the two is not a matter of too many parameters."""
+    from vitrail.networks import build
+
+    vit, cnn = (
+        count_parameters(build({**config["defaults"], "model": model})) for model in ("vit", "cnn")
+    )
+    assert cnn == pytest.approx(vit, rel=0.1)
+    compared = [
+        {arm.get("settings", {}).get("model", "vit") for arm in experiment.get("arms", {}).values()}
+        for experiment in config["questions"]["q6_vit"]["experiments"].values()
+    ]
+    assert any({"vit", "cnn"} <= models for models in compared)
 
 
 def test_every_erratum_has_its_test_and_every_test_its_erratum() -> None:

@@ -32,6 +32,11 @@ TRAINING: Config = {
     "learning_rate": 0.003,
     "weight_decay": 0.05,
     "warmup": 0.1,
+    "schedule": "cosine",
+    "label_smoothing": 0,
+    "rotation": 0,
+    "translation": 0,
+    "scaling": 0,
     "evaluations": 4,
     "precision": "fp32",
     "pixel_mean": 0.1307,
@@ -43,6 +48,7 @@ VIT: Config = TRAINING | {
     "embed_dim": 64,
     "depth": 4,
     "num_heads": 4,
+    "head_dim": 0,
     "mlp_ratio": 2,
     "qkv_bias": True,
     "class_token": True,
@@ -53,6 +59,9 @@ VIT: Config = TRAINING | {
     "act": "gelu",
 }
 CNN: Config = TRAINING | {"model": "cnn", "channels": 38}
+MLP: Config = TRAINING | {"model": "mlp", "hidden": 148}
+LOGISTIC: Config = TRAINING | {"model": "logistic"}
+MUON: Config = VIT | {"optimizer": "muon", "matrix_learning_rate": 0.01}
 TIMM: Config = TRAINING | {
     "model": "timm",
     "timm_model": "vit_small_patch16_224",
@@ -60,6 +69,12 @@ TIMM: Config = TRAINING | {
     "pretrained": "augreg_in1k",
 }
 OTHER = {
+    "schedule": "linear",
+    "label_smoothing": 0.1,
+    "rotation": 15,
+    "translation": 2,
+    "scaling": 0.1,
+    "head_dim": 8,
     "optimizer": "sgd",
     "precision": "bf16",
     "global_pool": "avg",
@@ -89,10 +104,10 @@ def experiment(**content: Any) -> Config:
 
 def test_ids_never_change_unnoticed() -> None:
     """A new id means that every result computed so far is computed again: on purpose only."""
-    assert arms.arm_id(VIT) == "vit-p7-d64-l4-h4-b8e7bc96"
-    assert arms.arm_id(CNN) == "cnn-c38-fd590d38"
-    assert arms.arm_id(TIMM) == "vit-small-p7-augreg-in1k-fa3d66da"
-    assert arms.run_id(arms.arm_id(CNN), 2) == "cnn-c38-fd590d38-s2"
+    assert arms.arm_id(VIT) == "vit-p7-d64-l4-h4-d4f55f6d"
+    assert arms.arm_id(CNN) == "cnn-c38-e2432ce5"
+    assert arms.arm_id(TIMM) == "vit-small-p7-augreg-in1k-9e042344"
+    assert arms.run_id(arms.arm_id(CNN), 2) == "cnn-c38-e2432ce5-s2"
 
 
 @pytest.mark.parametrize(
@@ -117,8 +132,9 @@ def test_what_a_model_reads_is_what_the_schema_describes() -> None:
         *(name for names in arms.MODEL_FIELDS.values() for name in names),
     }
     assert read == set(known)
-    for settings in (VIT, CNN, TIMM):
-        assert set(arms.relevant({**VIT, **CNN, **TIMM, **settings})) == set(settings)
+    everything = MUON | CNN | MLP | TIMM
+    for settings in (VIT, CNN, MLP, LOGISTIC, TIMM, MUON):
+        assert set(arms.relevant({**everything, **settings})) == set(settings)
 
 
 def test_whole_floats_are_whole_numbers(config: Config) -> None:
@@ -170,8 +186,7 @@ def test_what_does_not_change_the_outcome_does_not_change_the_ids(config: Config
                     for name, arm in reversed(about["arms"].items())
                 }
             else:
-                ((field, values),) = about["vary"].items()
-                about["vary"] = {field: values[::-1]}
+                about["vary"] = {name: values[::-1] for name, values in about["vary"].items()}
         if "experiments" in block:
             block["experiments"] = dict(reversed(block["experiments"].items()))
     validate(changed, SCHEMA)
@@ -186,23 +201,24 @@ def test_default_study(config: Config) -> None:
     plan = runs.expand(config)
     table = runs.rows(plan)
     assert plan.study == "default"
-    assert len(table) == len(plan.arms) * len(plan.seeds) > 20
+    assert len(table) == sum(len(arm.seeds) for arm in plan.arms.values()) > 20
     assert len({row["run_id"] for row in table}) == len(table)
     compared = {identity for stem in STEMS for identity in plan.arms_of(stem)}
     assert set(plan.arms) == compared | {plan.base}
     for stem in ("q2_mlp", "q3_self_attention", "q4_multi_head", "q5_block", "q8_transfer"):
         assert plan.of_question(stem), stem
-    assert len(plan.of_question("q6_vit")) == 7
+    assert len(plan.of_question("q6_vit")) == 10
     for about in plan.experiments:
-        assert len(about.members) >= 2
+        # The headline is one long run; all others compare.
+        assert len(about.members) >= (1 if about.name == "headline" else 2)
         assert about.member(about.reference) in about.members
         with pytest.raises(KeyError):
             about.member("no such arm")
 
 
 def test_compared_arms_share_their_budget(config: Config) -> None:
-    """Within an experiment: images, epochs, batch size, schedule, evaluations."""
-    shared = ("train_size", "validation", "epochs", "batch_size", "warmup", "evaluations")
+    """Within an experiment: images, epochs, batch size, evaluations."""
+    shared = ("train_size", "validation", "epochs", "batch_size", "evaluations")
     for about in runs.expand(config).experiments:
         budgets = {tuple(member.arm.settings[name] for name in shared) for member in about.members}
         assert len(budgets) == 1, about.name
@@ -233,7 +249,8 @@ def test_other_sizes_are_the_same_study(config: Config, study: str) -> None:
     order = list(shape(whole))
     assert [order.index(place) for place in shape(plan)] == sorted(map(order.index, shape(plan)))
     for place, names in shape(plan).items():
-        assert len(names) > 1 and [n for n in shape(whole)[place] if n in names] == names
+        assert len(names) == 1 if place[1] == "headline" else len(names) > 1
+        assert [n for n in shape(whole)[place] if n in names] == names
     # Every question that compares arms still does.
     assert {question for question, _ in shape(plan)} == {question for question, _ in shape(whole)}
 
@@ -268,8 +285,8 @@ def test_the_same_arm_is_trained_once(config: Config) -> None:
 
 def test_default_study_shares_its_ablation_base(config: Config) -> None:
     plan = runs.expand(config)
-    q3, q4, q5 = (plan.of_question(stem)[0] for stem in STEMS[2:5])
-    shared = {q3.member("base").arm.arm_id, q4.member("4").arm.arm_id, q5.member("pre").arm.arm_id}
+    q2, q3, q4 = (plan.of_question(stem)[0] for stem in STEMS[1:4])
+    shared = {q2.member("gelu").arm.arm_id, q3.member("base").arm.arm_id, q4.member("4").arm.arm_id}
     assert len(shared) == 1
 
 
@@ -312,7 +329,54 @@ def test_vary_names_and_labels(config: Config) -> None:
         "learning_rate 0.01",
     ]
     assert found.reference == "0.01"
+    assert found.factors == ("learning_rate",)
 
+
+def test_two_factors_make_a_grid(config: Config) -> None:
+    about = experiment(vary={"embed_dim": [16, 32], "depth": [1, 2, 3]}, reference="32-2")
+    found = runs.expand(with_experiments(config, grid=about)).experiments[0]
+    assert found.factors == ("embed_dim", "depth")
+    assert [member.name for member in found.members] == [
+        "16-1", "16-2", "16-3", "32-1", "32-2", "32-3",
+    ]  # fmt: skip
+    assert found.member("32-3").label == "embed_dim 32, depth 3"
+    settings = found.member("16-3").arm.settings
+    assert (settings["embed_dim"], settings["depth"]) == (16, 3)
+
+
+def test_three_factors_are_refused(config: Config) -> None:
+    about = experiment(vary={"embed_dim": [16, 32], "depth": [1, 2], "mlp_ratio": [1, 2]})
+    with pytest.raises(VitrailError, match="vary"):
+        with_experiments(config, grid=about)
+
+
+def test_an_experiment_may_have_seeds_of_its_own(config: Config) -> None:
+    """An arm that two experiments compare is trained with the seeds of both."""
+    arms = {"a": {"settings": {"depth": 2}}, "b": {"settings": {"depth": 3}}}
+    one = experiment(arms=arms, seeds=[7.0])
+    two = experiment(arms={"a": arms["a"], "c": {"settings": {"depth": 5}}})
+    plan = runs.expand(with_experiments(config, one=one, two=two))
+    seeds = {arm.settings["depth"]: arm.seeds for arm in plan.arms.values()}
+    assert seeds[2] == (0, 1, 2, 7)
+    assert seeds[3] == (7,)
+    assert seeds[5] == plan.seeds == (0, 1, 2)
+    assert [about.seeds for about in plan.experiments] == [(7,), (0, 1, 2)]
+    ids = [row["run_id"] for row in runs.rows(plan)]
+    assert len(ids) == len(set(ids)) == 3 + 4 + 1 + 3
+
+
+def test_heads_of_the_usual_width_are_the_same_arm(config: Config) -> None:
+    """head_dim 16 says of four heads and a width of 64 what 0 says."""
+    about = experiment(arms={"a": {"settings": {"head_dim": 16}}})
+    assert runs.expand(with_experiments(config, x=about)).arms.keys() == {
+        runs.expand(with_experiments(config)).base
+    }
+
+
+def test_muon_needs_blocks(config: Config) -> None:
+    about = experiment(arms={"a": {"settings": {"model": "cnn", "optimizer": "muon"}}})
+    with pytest.raises(VitrailError, match=r"x\.arms\.a: optimizer muon .* model 'cnn'"):
+        runs.expand(with_experiments(config, x=about))
 
 def test_null_takes_an_experiment_out(config: Config) -> None:
     merge(config, {"questions": {"q2_mlp": {"experiments": {"activation": None}}}})
@@ -500,6 +564,7 @@ def test_claim_table(tmp_path: Path) -> None:
     from vitrail.errors import VitrailError as Refused
 
     claim = {"id": "q1-a", "sentence": "s", "test": "t", "evidence": "e", "verdict": "supported"}
+    claim["finding"] = "f"
     for stem in STEMS:
         (tmp_path / stem).mkdir()
         content = [claim] if stem == "q1_patch_embedding" else []
@@ -521,7 +586,7 @@ def test_ending_names_what_was_not_run(config: Config, tmp_path: Path) -> None:
     report.parent.mkdir()
     report.write_text("")
     lines = ending("default", tmp_path).splitlines()
-    planned = len(plan.arms) * len(plan.seeds)
+    planned = len(runs.rows(plan))
     assert lines[0] == f"vitrail: study default: {planned - 3} of {planned} runs finished"
     assert any(line.endswith(str(report)) for line in lines)
     (last,) = [line for line in lines if "not run" in line]

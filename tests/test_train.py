@@ -22,7 +22,7 @@ from vitrail import data, run_folder, train
 from vitrail.data import Mnist
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
-from vitrail.networks import SmallCnn, build, load_run
+from vitrail.networks import LogisticRegression, PixelMlp, SmallCnn, build, load_run
 from vitrail.runs import expand
 from vitrail.settings import FINISHED_FILES, RUN_FILES, arm_id, relevant, run_id, steps_of
 
@@ -52,7 +52,7 @@ def vit(config: Settings) -> Settings:
 @pytest.fixture
 def cnn(vit: Settings, config: Settings) -> Settings:
     """A CNN with the same budget."""
-    return relevant({**config["defaults"], **vit, "model": "cnn", "channels": 4})
+    return relevant({**config["defaults"], **vit, "model": "cnn", "channels": 4, "optimizer": "adamw"})
 
 
 def do(settings: Settings, mnist: Mnist, seed: int = 0) -> tuple[nn.Module, Any, Any, Settings]:
@@ -66,10 +66,14 @@ def bits(network: nn.Module) -> dict[str, bytes]:
 # --- What is computed
 
 
-@pytest.mark.parametrize("kind", ["vit", "cnn"])
+@pytest.mark.parametrize("kind", ["vit", "cnn", "moved"])
 def test_same_seed_same_bits(kind: str, mnist: Mnist, request: pytest.FixtureRequest) -> None:
     """History, logits and weights, whatever was computed in between."""
-    settings = request.getfixturevalue(kind)
+    if kind == "moved":
+        settings = request.getfixturevalue("vit") | {"rotation": 15, "translation": 2}
+        settings |= {"optimizer": "muon", "matrix_learning_rate": 0.01}
+    else:
+        settings = request.getfixturevalue(kind)
     first = do(settings, mnist)
     torch.rand(17)
     np.random.default_rng().random(3)
@@ -83,7 +87,17 @@ def test_same_seed_same_bits(kind: str, mnist: Mnist, request: pytest.FixtureReq
         assert first[3][name] == again[3][name]
 
 
-@pytest.mark.parametrize("change", [{}, {"optimizer": "sgd", "learning_rate": 0.05}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd", "learning_rate": 0.05},
+        {"optimizer": "muon", "matrix_learning_rate": 0.02, "schedule": "linear"},
+        {"rotation": 3, "label_smoothing": 0.05},
+        {"model": "mlp", "hidden": 32, "optimizer": "adamw"},
+        {"model": "logistic", "optimizer": "adamw"},
+    ],
+)
 def test_it_learns(vit: Settings, mnist: Mnist, change: Settings) -> None:
     _, log, logits, summary = do({**vit, "epochs": 6, **change}, mnist)
     assert summary["test_accuracy"] > 0.9
@@ -175,33 +189,6 @@ def test_a_longer_budget_starts_with_the_same_images(vit: Settings) -> None:
     assert short == long[: len(short)]
 
 
-@pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
-def test_schedule(warmup: float) -> None:
-    rates = [train.schedule(step, 100, warmup) for step in range(100)]
-    ramp = max(1, round(100 * warmup))
-    assert max(rates) == rates[ramp - 1] == 1
-    assert rates[0] == pytest.approx(1 / ramp)
-    assert all(a < b for a, b in itertools.pairwise(rates[:ramp]))
-    assert all(a >= b for a, b in itertools.pairwise(rates[ramp - 1 :]))
-    assert all(0 <= rate <= 1 for rate in rates)
-    if warmup < 1:
-        assert rates[-1] < 0.01  # close to zero at the end, so the last network is the result
-        half = ramp + (100 - ramp) // 2
-        assert rates[half] == pytest.approx(0.5, abs=0.02)
-
-
-def test_weight_decay_is_on_matrices_only(vit: Settings) -> None:
-    network = build(vit)
-    for name in ("adamw", "sgd"):
-        decayed, others = train.make_optimizer(network, {**vit, "optimizer": name}).param_groups
-        assert decayed["weight_decay"] == vit["weight_decay"]
-        assert others["weight_decay"] == 0
-        assert all(p.ndim > 1 for p in decayed["params"])
-        assert all(p.ndim <= 1 for p in others["params"])
-        together = {id(p) for group in (decayed, others) for p in group["params"]}
-        assert together == {id(p) for p in network.parameters()}
-
-
 def test_pixels(vit: Settings, mnist: Mnist) -> None:
     out = train.pixels(mnist.train_images[:3], vit, CPU)
     assert out.shape == (3, 1, 28, 28)
@@ -269,10 +256,37 @@ def test_validation_images_are_never_trained_on(vit: Settings, mnist: Mnist) -> 
 
 def test_the_yardstick_has_as_many_parameters_as_the_base_vit(config: Settings) -> None:
     base = build(relevant(config["defaults"] | {"validation": 1}))
-    small = SmallCnn(config["defaults"]["channels"])
-    sizes = [sum(p.numel() for p in network.parameters()) for network in (base, small)]
-    assert sizes[1] == pytest.approx(sizes[0], rel=0.08)
-    assert small(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    others = [SmallCnn(config["defaults"]["channels"]), PixelMlp(config["defaults"]["hidden"])]
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (base, *others)]
+    for network, size in zip(others, sizes[1:], strict=True):
+        assert size == pytest.approx(sizes[0], rel=0.08)
+        assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_logistic_regression_is_linear_in_the_pixels() -> None:
+    network = LogisticRegression()
+    assert sum(p.numel() for p in network.parameters()) == 7850
+    first, second = torch.rand(2, 3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    zero = network(torch.zeros(1, 1, 28, 28))
+    torch.testing.assert_close(
+        network(first + second) - zero, network(first) + network(second) - 2 * zero
+    )
+
+
+def test_moving_images_changes_neither_their_order_nor_the_start(
+    vit: Settings, mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arms with and without augmentation stay paired."""
+    seen: dict[str, list[bytes]] = {"still": [], "moved": []}
+
+    def watch(images: torch.Tensor, settings: Settings, _: torch.Generator) -> torch.Tensor:
+        seen["moved" if settings["rotation"] else "still"].append(images.numpy().tobytes())
+        return images
+
+    monkeypatch.setattr(train, "moved", watch)
+    networks = [do({**vit, "rotation": angle}, mnist)[0] for angle in (0, 15)]
+    assert seen["still"] == seen["moved"]
+    assert bits(networks[0]) == bits(networks[1])
 
 
 def test_every_arm_of_the_study_can_be_built(config: Settings) -> None:

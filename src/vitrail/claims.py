@@ -13,13 +13,17 @@ Verdict = Literal["supported", "refuted", "undecided"]
 
 @dataclass(frozen=True)
 class Claim:
-    """One assertion, how it is decided, on what evidence, and how it came out."""
+    """One assertion, how it is decided, on what evidence, and how it came out.
+
+    `sentence` is what was asserted before the runs, `finding` what is true after them.
+    """
 
     id: str
     sentence: str
     test: str
     evidence: str
     verdict: Verdict
+    finding: str
 
     def row(self) -> dict[str, str]:
         """As a row of claims.csv."""
@@ -31,20 +35,55 @@ def higher_accuracy(
 ) -> Claim:
     """`better` beats `worse` when the paired interval of the difference is above zero."""
     test = f"95 % interval of the paired difference of test accuracy, {better} minus {worse}"
+    finding = compared(better, worse, difference)
     if difference.n == 0:
-        return Claim(claim_id, sentence, test, "an arm of the comparison did not run", "undecided")
+        missing = "an arm of the comparison did not run"
+        return Claim(claim_id, sentence, test, missing, "undecided", finding)
     evidence = f"{points(difference)} points over {counted(difference.n, 'seed')}"
     if math.isnan(difference.half_width):
-        return Claim(claim_id, sentence, test, f"{evidence}; one seed has no interval", "undecided")
-    verdict: Verdict = "undecided"
+        evidence += "; one seed has no interval"
+    return Claim(claim_id, sentence, test, evidence, _verdict(difference), finding)
+
+
+def _verdict(difference: Estimate) -> Verdict:
+    """Decided when the interval excludes zero; one seed has no interval."""
     if difference.low > 0:
-        verdict = "supported"
-    elif difference.high < 0:
-        verdict = "refuted"
-    return Claim(claim_id, sentence, test, evidence, verdict)
+        return "supported"
+    return "refuted" if difference.high < 0 else "undecided"
 
 
-def holds(claim_id: str, sentence: str, test: str, evidence: str, outcome: bool | None) -> Claim:
-    """A claim that a computation decides; None when it could not be made."""
+def compared(first: str, second: str, difference: Estimate) -> str:
+    """What the runs say of two arms, for prose: the winner is named only when there is one."""
+    if difference.n == 0:
+        return f"{first} and {second} could not be compared: one of them did not run."
+    if math.isnan(difference.half_width):
+        ahead, behind = (first, second) if difference.mean >= 0 else (second, first)
+        return f"With one seed, {ahead} is ahead of {behind}, which one seed cannot decide."
+    verdict = _verdict(difference)
+    if verdict == "undecided":
+        return f"{first} and {second} cannot be told apart ({points(difference)} points)."
+    ahead, behind = (first, second) if verdict == "supported" else (second, first)
+    size = Estimate(abs(difference.mean), difference.half_width, difference.n)
+    return f"{ahead} is better than {behind} by {points(size).removeprefix('+')} points."
+
+
+def holds(
+    claim_id: str,
+    sentence: str,
+    test: str,
+    evidence: str,
+    outcome: bool | None,
+    otherwise: str = "",
+) -> Claim:
+    """A claim that a computation decides; None when it could not be made.
+
+    `otherwise` is the sentence that is true when the claim is not; by default the claim
+    is said to be refuted.
+    """
     verdict: Verdict = "undecided" if outcome is None else "supported" if outcome else "refuted"
-    return Claim(claim_id, sentence, test, evidence, verdict)
+    finding = {
+        "supported": sentence,
+        "refuted": otherwise or f"The runs speak against this: {sentence}",
+        "undecided": f"The runs do not decide this: {sentence}",
+    }[verdict]
+    return Claim(claim_id, sentence, test, evidence, verdict, finding)

@@ -30,7 +30,7 @@ SUMMARY_FIELDS = [
     "test_accuracy",
     "test_errors",
 ]
-CLAIM_FIELDS = ["question", "id", "verdict", "sentence", "evidence", "test"]
+CLAIM_FIELDS = ["question", "id", "verdict", "sentence", "finding", "evidence", "test"]
 
 
 def with_results(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
@@ -50,7 +50,9 @@ def with_results(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def run_table(folder: Path) -> pd.DataFrame:
     """plan.csv with what each run gave."""
-    return with_results(pd.read_csv(folder / "plan.csv", keep_default_na=False), folder)
+    # As text: what the plan says comes through as it was written.
+    plan = pd.read_csv(folder / "plan.csv", keep_default_na=False, dtype=str)
+    return with_results(plan, folder)
 
 
 def question_table(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -50,6 +50,30 @@ class SmallCnn(nn.Module):
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
+class PixelMlp(nn.Sequential):
+    """A network without any notion of an image: (B, 1, 28, 28) -> (B, 10).
+
+    Two hidden layers of `hidden` units with ReLU on the flattened pixels.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(IN_CHANS * IMAGE_SIZE**2, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, NUM_CLASSES),
+        )
+
+
+class LogisticRegression(nn.Sequential):
+    """Multinomial logistic regression on the pixels: (B, 1, 28, 28) -> (B, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(IN_CHANS * IMAGE_SIZE**2, NUM_CLASSES))
+
+
 def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Module:
     """The network of an arm, freshly initialised (or pretrained, for such an arm).
 
@@ -74,6 +98,10 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
         )
     if kind == "cnn":
         return SmallCnn(settings["channels"])
+    if kind == "mlp":
+        return PixelMlp(settings["hidden"])
+    if kind == "logistic":
+        return LogisticRegression()
     return _timm_model(settings, weights)
 
 

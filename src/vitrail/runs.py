@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ BASE_NAMES = ("base", "base", "base ViT")  # experiment, arm, label
 
 @dataclass(frozen=True)
 class Arm:
-    """One set of settings, with the place where it was first asked for."""
+    """One set of settings, with the place where it was first asked for.
+
+    `seeds` are those of all experiments that compare it.
+    """
 
     arm_id: str
     settings: Settings
@@ -41,6 +45,7 @@ class Arm:
     experiment: str
     name: str
     label: str
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A comparison: its arms in display order and what is claimed of them."""
+    """A comparison: its arms in display order and what is claimed of them.
+
+    `factors` are the settings that `vary` varies: none, one, or the two of a grid.
+    """
 
     question: str
     name: str
@@ -63,6 +71,8 @@ class Experiment:
     members: tuple[Member, ...]
     claims: tuple[dict[str, Any], ...]
     reference: str
+    seeds: tuple[int, ...]
+    factors: tuple[str, ...]
 
     def member(self, name: str) -> Member:
         """The arm of that name.
@@ -112,15 +122,15 @@ def expand(config: Config) -> Plan:
     defaults = {**config["defaults"], "validation": config["data"]["validation"]}
     base_settings = checked(defaults, {}, "defaults")
     base = arm_id(base_settings)
+    seeds = tuple(int(seed) for seed in config["seeds"])
     # Every study trains the base ViT, which belongs to Q6 whichever comparison mentions it.
-    arms = {base: Arm(base, base_settings, "q6_vit", *BASE_NAMES)}
+    arms = {base: Arm(base, base_settings, "q6_vit", *BASE_NAMES, seeds)}
     experiments = []
     for stem in STEMS:
         for name, block in (config["questions"][stem].get("experiments") or {}).items():
             if block is not None:  # null takes an experiment out of the study
-                experiments.append(_experiment(stem, name, block, defaults, arms))
+                experiments.append(_experiment(stem, name, block, defaults, seeds, arms))
     _check_claims(experiments)
-    seeds = tuple(int(seed) for seed in config["seeds"])
     return Plan(config["study"], seeds, tuple(experiments), arms, base)
 
 
@@ -139,17 +149,26 @@ def _check_claims(experiments: list[Experiment]) -> None:
 
 
 def _experiment(
-    stem: str, name: str, block: Config, defaults: Settings, arms: dict[str, Arm]
+    stem: str,
+    name: str,
+    block: Config,
+    defaults: Settings,
+    seeds: tuple[int, ...],
+    arms: dict[str, Arm],
 ) -> Experiment:
     where = f"questions.{stem}.experiments.{name}"
     shared = block.get("settings") or {}
+    seeds = tuple(int(seed) for seed in block.get("seeds") or seeds)
     members = []
     for arm_name, label, own in _asked(block, where):
         settings = checked(defaults, {**shared, **own}, f"{where}.arms.{arm_name}")
         identity = arm_id(settings)
         own_name = f"{name}.{arm_name}"
-        arm = arms.setdefault(identity, Arm(identity, settings, stem, name, own_name, label))
-        members.append(Member(arm_name, label, arm))
+        arm = arms.get(identity) or Arm(identity, settings, stem, name, own_name, label, seeds)
+        if set(seeds) - set(arm.seeds):  # another experiment compares it over fewer
+            arm = replace(arm, seeds=tuple(sorted({*arm.seeds, *seeds})))
+        arms[identity] = arm
+        members.append(Member(arm_name, label, arms[identity]))
     names = [member.name for member in members]
     if not names:
         raise VitrailError(f"config: {where}.arms has no arm left; set the experiment to null")
@@ -175,6 +194,8 @@ def _experiment(
         members=tuple(members),
         claims=tuple(block.get("claims") or []),
         reference=reference,
+        seeds=seeds,
+        factors=tuple(block.get("vary") or ()),
     )
 
 
@@ -195,9 +216,10 @@ def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:
     vary, arms = block.get("vary") or {}, block.get("arms") or {}
     if bool(vary) == bool(arms):
         raise VitrailError(f"config: {where} needs either vary or arms, not both and not none")
-    for field, values in vary.items():
-        for value in values:
-            yield str(value), f"{field} {value}", {field: value}
+    for values in itertools.product(*vary.values()) if vary else ():
+        own = dict(zip(vary, values, strict=True))
+        label = ", ".join(f"{field} {value}" for field, value in own.items())
+        yield "-".join(map(str, values)), label, own
     for name, arm in arms.items():
         if arm is not None:
             yield str(name), arm.get("label", str(name)), arm.get("settings") or {}
@@ -238,7 +260,7 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
             **arm.settings,
         }
         for arm in plan.arms.values()
-        for seed in plan.seeds
+        for seed in arm.seeds
     ]
 
 

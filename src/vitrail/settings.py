@@ -16,6 +16,7 @@ from vitrail.errors import VitrailError
 IMAGE_SIZE = 28
 Settings = dict[str, Any]
 
+AUGMENTATIONS = ("rotation", "translation", "scaling")
 # What decides the outcome of a run, by kind of model. Labels, titles and the order in
 # the config are no part of it; the study's device is not either.
 TRAINING_FIELDS = (
@@ -26,8 +27,12 @@ TRAINING_FIELDS = (
     "batch_size",
     "optimizer",
     "learning_rate",
+    "matrix_learning_rate",
     "weight_decay",
     "warmup",
+    "schedule",
+    "label_smoothing",
+    *AUGMENTATIONS,
     "evaluations",
     "precision",
     "pixel_mean",
@@ -39,6 +44,7 @@ MODEL_FIELDS = {
         "embed_dim",
         "depth",
         "num_heads",
+        "head_dim",
         "mlp_ratio",
         "qkv_bias",
         "class_token",
@@ -49,6 +55,8 @@ MODEL_FIELDS = {
         "act",
     ),
     "cnn": ("channels",),
+    "mlp": ("hidden",),
+    "logistic": (),
     "timm": ("timm_model", "patch_size", "pretrained"),
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
@@ -72,6 +80,8 @@ def relevant(settings: Settings) -> Settings:
     fields = {*TRAINING_FIELDS, *MODEL_FIELDS[settings["model"]]}
     if settings.get("pos_embed") != "learned":
         fields.discard("pos_embed_std")  # fixed positions have no start
+    if settings["optimizer"] != "muon":
+        fields.discard("matrix_learning_rate")
     return {field: canonical(settings[field]) for field in sorted(fields)}
 
 
@@ -97,6 +107,10 @@ def _slug(settings: Settings) -> str:
         )
     if settings["model"] == "cnn":
         return f"cnn-c{settings['channels']}"
+    if settings["model"] == "mlp":
+        return f"mlp-w{settings['hidden']}"
+    if settings["model"] == "logistic":
+        return "logistic"
     start = settings["pretrained"] or "scratch"
     name = settings["timm_model"].split("_patch")[0]
     # The slug is part of a path: whatever a name holds, only these characters go in.
@@ -126,6 +140,11 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
         )
     if kind == "vit":
         _check_vit(settings, where)
+    if settings["optimizer"] == "muon" and kind not in ("vit", "timm"):
+        raise VitrailError(
+            f"config: {where}: optimizer muon works on the matrices of transformer blocks, and "
+            f"model {kind!r} has none; choose adamw or sgd"
+        )
     if settings["batch_size"] > settings["train_size"]:
         raise VitrailError(
             f"config: {where}: batch_size {settings['batch_size']} is larger than "
@@ -142,15 +161,17 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             f"config: {where}: train_size {settings['train_size']} and data.validation "
             f"{settings['validation']} together exceed the 60,000 training images of MNIST"
         )
+    if kind == "vit" and settings["head_dim"] * settings["num_heads"] == settings["embed_dim"]:
+        settings["head_dim"] = 0  # the usual width, asked for in other words
     return relevant(settings)
 
 
 def _check_vit(settings: Settings, where: str) -> None:
     width, heads = settings["embed_dim"], settings["num_heads"]
-    if width % heads:
+    if not settings["head_dim"] and width % heads:
         raise VitrailError(
             f"config: {where}: num_heads {heads} does not divide embed_dim {width}; "
-            "each head gets embed_dim / num_heads columns"
+            "each head gets embed_dim / num_heads columns unless head_dim is set"
         )
     step = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(settings["pos_embed"], 1)
     if width % step:

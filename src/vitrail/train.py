@@ -24,12 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
 from vitrail.device import autocast, environment, faster_precision, pick_device
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.files import read_json
 from vitrail.networks import build
+from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.run_folder import write_run
 from vitrail.settings import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
 
@@ -67,25 +69,19 @@ def batches(samples: int, settings: Settings, seed: int) -> Iterator[Tensor]:
             yield order[start : start + size]
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine to zero."""
-    ramp = max(1, round(warmup * steps))
-    if step < ramp:
-        return (step + 1) / ramp
-    return 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
-
-
-def make_optimizer(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """The optimiser; weight decay acts on matrices only, as is usual for ViTs."""
-    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": settings["weight_decay"]},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    if settings["optimizer"] == "sgd":
-        return torch.optim.SGD(groups, lr=settings["learning_rate"], momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=settings["learning_rate"], fused=True)
+def moved(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
+    """Training images (B, 1, 28, 28) after the random affine maps that the arm asks for."""
+    if not augmented(settings):
+        return images
+    black = -settings["pixel_mean"] / settings["pixel_std"]
+    return affine(
+        images,
+        settings["rotation"],
+        settings["translation"],
+        settings["scaling"],
+        fill=black,
+        generator=generator,
+    )
 
 
 @torch.inference_mode()
@@ -124,7 +120,9 @@ def fit(
     labels = torch.from_numpy(np.array(data.train_labels)).long().to(device)
     validation = pixels(data.validation_images, settings, device)
     validation_labels = torch.from_numpy(np.array(data.validation_labels)).long().to(device)
-    optimizer = make_optimizer(network, settings)
+    optimizers = make_optimizers(network, settings)
+    # Its own generator: whether images are moved changes neither their order nor the start.
+    moves = torch.Generator().manual_seed(seed)
     steps = steps_of(settings)
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
@@ -136,15 +134,18 @@ def fit(
         total=steps, desc=title, unit="step", mininterval=5, file=sys.stderr,
     )  # fmt: skip
     for step, chosen in bar:
-        rate = settings["learning_rate"] * schedule(step - 1, steps, settings["warmup"])
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        share = schedule(step - 1, steps, settings["warmup"], settings["schedule"])
+        set_rates(optimizers, share)
         chosen = chosen.to(device)
+        images = moved(train[chosen], settings, moves)
         with autocast(device, precision):
-            loss = F.cross_entropy(network(train[chosen]), labels[chosen])
-        optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(
+                network(images), labels[chosen], label_smoothing=settings["label_smoothing"]
+            )
+        network.zero_grad(set_to_none=True)
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.detach())
         if step in points:
             train_loss = torch.stack(losses).double().mean().item()  # waits for the device
@@ -158,7 +159,7 @@ def fit(
                     "train_loss": train_loss,
                     "val_loss": value,
                     "val_accuracy": accuracy,
-                    "learning_rate": rate,
+                    "learning_rate": settings["learning_rate"] * share,
                 }
             )
             log.seconds.append({"step": step, "seconds": round(spent, 3)})

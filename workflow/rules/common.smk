@@ -50,11 +50,12 @@ def source(*names):
 CODE_MODEL = source("model/*.py", "networks.py", "efficiency.py")
 CODE_TRAIN = [
     *CODE_MODEL,
-    *source("train.py", "data.py", "device.py", "run_folder.py", "settings.py"),
+    *source("train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"),
+    *source("run_folder.py", "settings.py"),
 ]
 CODE_QUESTIONS = source(
     "analysis.py", "claims.py", "style.py", "efficiency.py", "scaling.py"
-) + source("questions/[!q]*.py")
+) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py")
 
 
 def as_json(content):
@@ -84,12 +85,12 @@ def part_of_config(stem):
 
 def run_files(arms, names):
     """Files of all runs of some arms."""
-    return expand(
-        f"{RESULTS}/{STUDY}/runs/{{arm}}-s{{seed}}/{{name}}",
-        arm=arms,
-        seed=PLAN.seeds,
-        name=names,
-    )
+    return [
+        f"{RESULTS}/{STUDY}/runs/{study_settings.run_id(arm, seed)}/{name}"
+        for arm in arms
+        for seed in PLAN.arms[arm].seeds
+        for name in names
+    ]
 
 
 def arms_read_by(stem):
@@ -133,6 +134,8 @@ def training_work(arm):
     images = settings["epochs"] * settings["train_size"]
     if settings["model"] == "cnn":
         return images * settings["channels"] ** 2 * 300
+    if "patch_size" not in settings:
+        return images * 1e5  # hardly more than starting the process
     tokens = (28 // settings["patch_size"]) ** 2 + 1
     # timm's models are taken for ViT-S, the only one that the study has.
     return (
@@ -143,8 +146,23 @@ def training_work(arm):
     )
 
 
-WORK = {arm: training_work(arm) for arm in PLAN.arms}
-LONGEST = sorted(arm for arm in WORK if WORK[arm] > 2 * sum(WORK.values()) / len(WORK))
+def training_rules():
+    """Name, priority, seeds and arms of each rule that trains.
+
+    The outputs of a job are the runs of all its arm's seeds, so arms with other seeds are a
+    rule of their own. So are the longest trainings: priorities are fixed numbers, and one of
+    them started last would keep a single core busy at the end.
+    """
+    work = {arm: training_work(arm) * len(PLAN.arms[arm].seeds) for arm in PLAN.arms}
+    long = 2 * sum(work.values()) / len(work)
+    groups = {}
+    for arm, one in PLAN.arms.items():
+        first = work[arm] > long
+        name = "train_longest" if first else "train"
+        if one.seeds != PLAN.seeds:
+            name += "_seeds_" + "_".join(map(str, one.seeds))
+        groups.setdefault((name, 20 if first else 10, one.seeds), []).append(arm)
+    return [(*key, sorted(arms)) for key, arms in groups.items()]
 
 
 wildcard_constraints:

@@ -56,10 +56,11 @@ class Answer:
 
 
 def claims_markdown(claims: list[Claim]) -> str:
-    """The claims of a question as a list with their verdicts."""
+    """The claims of a question as a list with their verdicts, and what holds instead."""
     return "\n".join(
         f"- [{claim.verdict}]{{.verdict .{claim.verdict}}} {claim.sentence} "
-        f"*{claim.evidence}* (`{claim.id}`)"
+        + (f"{claim.finding} " if claim.verdict == "refuted" else "")
+        + f"*{claim.evidence}* (`{claim.id}`)"
         for claim in claims
     )
 

@@ -59,7 +59,7 @@ def answer(study: Study) -> Answer:
     for experiment in study.plan.of_question("q8_transfer"):
         pairs += head_to_head(study, experiment)
     result.data["mcnemar"] = pd.DataFrame(pairs)
-    result.tables["mcnemar"] = mcnemar_markdown(pairs, study)
+    result.tables["mcnemar"] = mcnemar_markdown(pairs)
     tables = add(study, result, "q8_transfer")
     result.sentence = " ".join(
         [
@@ -142,7 +142,7 @@ def head_to_head(study: Study, experiment: Experiment) -> list[dict[str, Any]]:
     truth = study.mnist.test_labels
     reference = experiment.member(experiment.reference)
     for member in experiment.members:
-        for seed in study.plan.seeds:
+        for seed in experiment.seeds:
             ids = [reference.arm.arm_id, member.arm.arm_id]
             ran = [study.summary(arm, seed)["status"] == "finished" for arm in ids]
             if member is reference or not all(ran):
@@ -168,9 +168,10 @@ def p_words(value: float) -> str:
     return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"
 
 
-def mcnemar_markdown(pairs: list[dict[str, Any]], study: Study) -> str:
+def mcnemar_markdown(pairs: list[dict[str, Any]]) -> str:
     """The pairs of the first seed."""
-    first = [row for row in pairs if row["seed"] == study.plan.seeds[0]]
+    seed = min((row["seed"] for row in pairs), default=None)
+    first = [row for row in pairs if row["seed"] == seed]
     if not first:
         return "No two arms ran, so there is nothing to test.\n"
     frame = pd.DataFrame(
@@ -184,7 +185,7 @@ def mcnemar_markdown(pairs: list[dict[str, Any]], study: Study) -> str:
     )
     return markdown_table(
         frame,
-        f"McNemar's exact test on the 10,000 test images, seed {study.plan.seeds[0]}.",
+        f"McNemar's exact test on the 10,000 test images, seed {seed}.",
         "q8-mcnemar",
         left=2,
     )

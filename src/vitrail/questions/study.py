@@ -61,7 +61,7 @@ class Study:
         """One row per run of an experiment: arm, label, seed and the summary's figures."""
         rows = []
         for member in experiment.members:
-            for seed in self.plan.seeds:
+            for seed in experiment.seeds:
                 summary = self.summary(member.arm.arm_id, seed)
                 rows.append(
                     {
@@ -79,7 +79,7 @@ class Study:
         """The curves of all finished runs of an experiment, with arm, label and seed."""
         frames = []
         for member in experiment.members:
-            for seed in self.plan.seeds:
+            for seed in experiment.seeds:
                 path = self.run_folder(member.arm.arm_id, seed) / "history.csv"
                 if path.exists():
                     curve = pd.read_csv(path)
@@ -107,7 +107,7 @@ class Study:
         """The trained network of an arm, by default of the first seed."""
         from vitrail.networks import load_run
 
-        return load_run(self.run_folder(arm_id, self.plan.seeds[0] if seed is None else seed))
+        return load_run(self.run_folder(arm_id, self.plan.arms[arm_id].seeds[0] if seed is None else seed))
 
     def images(self, count: int, arm_id: str) -> tuple[Any, np.ndarray]:
         """The first test image of each of `count` digits: (normalised tensor, raw pixels)."""

@@ -1,0 +1,64 @@
+"""Optimisers and learning-rate schedules of an arm's settings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.muon import Muon
+from vitrail.settings import Settings
+
+MOMENTUM = 0.9  # of SGD
+
+
+def schedule(step: int, steps: int, warmup: float, shape: str = "cosine") -> float:
+    """Share of the peak learning rate: linear warm-up, then down to zero.
+
+    The way down is half a cosine, or a straight line for `shape="linear"`.
+    """
+    ramp = max(1, round(warmup * steps))
+    if step < ramp:
+        return (step + 1) / ramp
+    passed = (step - ramp) / max(1, steps - ramp)
+    return 1 - passed if shape == "linear" else 0.5 * (1 + math.cos(math.pi * passed))
+
+
+def make_optimizers(network: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """The optimisers of a network, each parameter in one of them.
+
+    Every group keeps its peak learning rate under `peak`. Weight decay acts on matrices
+    only, as is usual for ViTs. With `optimizer="muon"` the matrices of the blocks go to
+    Muon at `matrix_learning_rate`, the rest (embeddings, norms, biases, head) to AdamW.
+    """
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    rate, decay = settings["learning_rate"], settings["weight_decay"]
+    found: list[torch.optim.Optimizer] = []
+    if settings["optimizer"] == "muon":
+        names = [name for name, p in trained.items() if name.startswith("blocks.") and p.ndim == 2]
+        matrices = [trained.pop(name) for name in names]
+        found.append(Muon(matrices, lr=settings["matrix_learning_rate"], weight_decay=decay))
+    groups = _by_decay(list(trained.values()), decay)
+    if settings["optimizer"] == "sgd":
+        found.append(torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True))
+    else:
+        found.append(torch.optim.AdamW(groups, lr=rate, fused=True))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return found
+
+
+def _by_decay(parameters: list[Tensor], decay: float) -> list[dict[str, object]]:
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def set_rates(optimizers: list[torch.optim.Optimizer], share: float) -> None:
+    """Bring every group to this share of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * group["peak"]

@@ -1,4 +1,4 @@
-"""Q5: the transformer block, before and after: pre-norm against post-norm."""
+"""Q5: the transformer block: pre-norm against post-norm, with and without warm-up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
+from vitrail.claims import Claim, holds
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments import add
 from vitrail.questions.study import Study
@@ -15,43 +16,41 @@ from vitrail.questions.study import Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NORM_NAMES = {"pre": "pre-norm", "post": "post-norm"}
+
 
 def answer(study: Study) -> Answer:
-    """The ablation, and how large the tokens are after each block."""
+    """The drawing, the ablations, and how large the tokens are after each block."""
+    from vitrail import drawings
+
     result = Answer(sentence="", table=pd.DataFrame())
+    result.figures["block"] = drawings.block()
     norms = residual_norms(study)
     result.data["token_norms"] = norms
     result.figures["token_norms"] = draw_norms(norms)
-    base = norms[norms["arm"] == norms["arm"].iloc[0]]
-    result.numbers["norm_first"] = f"{base['norm'].iloc[0]:.1f}"
-    result.numbers["norm_last"] = f"{base['norm'].iloc[-1]:.1f}"
-    tables = add(study, result, "q5_block")
-    measured = "; ".join(
-        f"{arm['label']}: {arm['accuracy']}"
-        for name in tables
-        for arm in result.numbers[name].values()
-        if isinstance(arm, dict)
-    )
+    add(study, result, "q5_block")
+    findings = " ".join(claim.finding for claim in result.claims)
+    result.claims += growth_claims(norms)
     result.sentence = (
         "A block is attention, then an MLP, each added to what it read. ViT normalises the input "
         "of each part (pre-norm); the equations of 2017 normalise the sum (post-norm). "
-        + (f"Measured test accuracy: {measured}." if measured else "No arm compares them here.")
+        + (findings or "No arm compares them here.")
     )
     return result
 
 
 def residual_norms(study: Study) -> pd.DataFrame:
-    """Mean length of the tokens after each block, for the ViTs that Q5 compares."""
+    """Mean length of the tokens after each block, for the ViTs that Q5 compares.
+
+    One row per arm and block, on the first test image of each digit; `after_block` 0 is
+    the embedding.
+    """
     import torch
 
-    arms = {
-        member.arm.arm_id: member.label
-        for experiment in study.plan.of_question("q5_block")
-        for member in experiment.members
-        if member.arm.settings["model"] == "vit"
-    } or {study.plan.base: study.plan.arms[study.plan.base].label}
+    arms = [arm for arm in study.plan.arms_of("q5_block") if _is_vit(study, arm)]
     rows = []
-    for arm, label in arms.items():
+    for arm in arms or [study.plan.base]:
+        settings = study.plan.arms[arm].settings
         network: Any = study.network(arm)
         images, _ = study.images(10, arm)
         with torch.inference_mode():
@@ -59,23 +58,73 @@ def residual_norms(study: Study) -> pd.DataFrame:
             for position in range(len(network.blocks) + 1):
                 if position:
                     tokens = network.blocks[position - 1](tokens)
-                length = float(np.asarray(tokens.norm(dim=-1)).mean())
-                rows.append({"arm": arm, "label": label, "after_block": position, "norm": length})
+                rows.append(
+                    {
+                        "arm": arm,
+                        "depth": settings["depth"],
+                        "norm": settings["norm"],
+                        "warmup": settings["warmup"],
+                        "after_block": position,
+                        "length": float(np.asarray(tokens.norm(dim=-1)).mean()),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
+def _is_vit(study: Study, arm: str) -> bool:
+    return bool(study.plan.arms[arm].settings["model"] == "vit")
+
+
+def growth(norms: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """By what factor tokens grow from the embedding to the last block: (norm, arm) -> factor."""
+    found = {}
+    for (norm, arm), rows in norms.groupby(["norm", "arm"], sort=False):
+        lengths = rows.sort_values("after_block")["length"]
+        found[str(norm), str(arm)] = float(lengths.iloc[-1] / lengths.iloc[0])
+    return found
+
+
+def growth_claims(norms: pd.DataFrame) -> list[Claim]:
+    """Whether pre-norm lets tokens grow more than post-norm does, in every arm."""
+    factors = growth(norms)
+    pre = [factor for (norm, _), factor in factors.items() if norm == "pre"]
+    post = [factor for (norm, _), factor in factors.items() if norm == "post"]
+    if not pre or not post:
+        return []
+    return [
+        holds(
+            "q5-pre-norm-grows",
+            "Tokens grow more from the embedding to the last block under pre-norm than under "
+            "post-norm.",
+            "smallest growth of a pre-norm arm above the largest of a post-norm arm (seed one)",
+            f"pre-norm {min(pre):.1f} to {max(pre):.1f} times, "
+            f"post-norm {min(post):.1f} to {max(post):.1f} times",
+            min(pre) > max(post),
+            otherwise="Tokens do not grow more under pre-norm than under post-norm in every arm.",
+        )
+    ]
+
+
 def draw_norms(norms: pd.DataFrame) -> Figure:
-    """Length of the residual stream from block to block."""
+    """Length of the residual stream from block to block, one panel per depth."""
     import matplotlib.pyplot as plt
 
-    drawing, axes = plt.subplots(figsize=(style.WIDTH * 0.62, 2.4))
-    for colour, (label, rows) in zip(
-        style.SERIES, norms.groupby("label", sort=False), strict=False
-    ):
-        axes.plot(rows["after_block"], rows["norm"], marker="o", color=colour, label=str(label))
-    axes.set(
-        xlabel="after block (0: the embedding)", ylabel="mean length of a token", ylim=(0, None)
+    depths = list(dict.fromkeys(norms["depth"]))
+    drawing, panels = plt.subplots(
+        1, len(depths), figsize=(style.WIDTH, 2.5), squeeze=False, sharey=True
     )
-    axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
-    axes.legend()
+    colours = {"pre": style.COLOURS["vit"], "post": style.COLOURS["cnn"]}
+    for axes, depth in zip(panels[0], depths, strict=True):
+        for (norm, warm, _), rows in norms[norms["depth"] == depth].groupby(
+            ["norm", "warmup", "arm"], sort=False
+        ):
+            label = NORM_NAMES[str(norm)] + ("" if warm else ", no warm-up")
+            axes.plot(
+                rows["after_block"], rows["length"], color=colours[str(norm)], label=label,
+                linestyle="-" if warm else ":", marker="o" if warm else "s", markersize=4,
+            )  # fmt: skip
+        axes.set(title=f"{depth} blocks", xlabel="after block (0: the embedding)", ylim=(0, None))
+        axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    panels[0, 0].set_ylabel("mean length of a token")
+    panels[0, 0].legend()
     return drawing

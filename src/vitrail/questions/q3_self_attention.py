@@ -2,156 +2,149 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from vitrail import style
-from vitrail.claims import holds
-from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.attention_figures import entropy_share, maps_of, overlay
-from vitrail.questions.experiments import add
+from vitrail.claims import Claim
+from vitrail.questions.answer import Answer
+from vitrail.questions.attention_claims import (
+    by_seed,
+    equivariant,
+    of_networks,
+    of_random_logits,
+    of_widths,
+)
+from vitrail.questions.attention_figures import draw_maps, most_ink, row_of
+from vitrail.questions.attention_measures import START, head_width, maps_of, measured, share
+from vitrail.questions.attention_plots import draw_entropy, draw_scale
+from vitrail.questions.attention_scale import scale_markdown, scale_table
+from vitrail.questions.experiments import add, findings_markdown
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTHS = (4, 16, 64, 256)
-TOKENS = 16
 DIGITS = 5
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The arms of Q3's figures by id, with their labels.
+
+    `pair` is a single wide head and the narrow heads beside it in the same experiment, which
+    have the same budget; None when the config has no such experiment.
+    """
+
+    labels: dict[str, str]
+    pair: tuple[str, str] | None
+
+    @property
+    def one_head(self) -> str:
+        """The arm whose attention is drawn."""
+        return self.pair[0] if self.pair else next(iter(self.labels))
+
+
 def answer(study: Study) -> Answer:
-    """Variance and entropy with and without the scale, and attention drawn on digits."""
-    result = Answer(sentence="", table=pd.DataFrame())
-    scale = scale_table()
-    result.data["scale"] = scale
-    wide = scale[scale["d_k"] == 64].iloc[0]
-    result.numbers["scale"] = {
-        "variance_before": f"{wide['variance']:.1f}",
-        "variance_after": f"{wide['variance_scaled']:.2f}",
-        "entropy_before": f"{100 * wide['entropy']:.0f} %",
-        "entropy_after": f"{100 * wide['entropy_scaled']:.0f} %",
-    }
-    result.tables["scale"] = _scale_markdown(scale)
-    result.claims.append(
-        holds(
-            "q3-scale-keeps-variance",
-            "Dividing by $\\sqrt{d_k}$ brings the variance of the logits from $d_k$ to one.",
-            "sample variance of q·k within 10 % of d_k, and within 10 % of one once scaled",
-            f"$d_k = 64$: {wide['variance']:.1f} before, {wide['variance_scaled']:.2f} after",
-            bool(
-                (abs(scale["variance"] / scale["d_k"] - 1) < 0.1).all()
-                and (abs(scale["variance_scaled"] - 1) < 0.1).all()
-            ),
-        )
+    """The scale tried on random logits and on networks, and attention drawn on digits."""
+    shown, base = arms_shown(study), study.plan.base
+    scale, measures = scale_table(), measured(study, shown.labels)
+    names = [shown.labels[arm] for arm in shown.pair or ()]
+    random = of_random_logits(scale)
+    networks, widths = of_networks(measures, base), of_widths(measures, shown.pair, names)
+    order = equivariant(equivariance_gap(study))
+    result = Answer(
+        sentence="",
+        table=pd.DataFrame(),
+        numbers={
+            "shown": shown.labels[shown.one_head],
+            "moved": {
+                "start": share(by_seed(measures, "moved", base, START).mean()),
+                "trained": share(by_seed(measures, "moved", base).mean()),
+            },
+        },
+        claims=[order, *random, *networks, *widths],
+        figures={
+            "scale": draw_scale(scale),
+            "entropy": draw_entropy(measures, with_widths(study, shown.labels)),
+            "maps": draw_one_head(study, shown.one_head),
+        },
+        tables={
+            "scale": scale_markdown(scale),
+            "found_order": findings_markdown([order]),
+            "found_random": findings_markdown(random),
+            "found_networks": findings_markdown([*networks, *widths]),
+        },
+        data={"scale": scale, "entropy": measures},
     )
-    seen, shares = draw_one_head(study)
-    result.figures["one_head_map"] = seen
-    result.numbers["one_head_entropy"] = {
-        f"block{block}": f"{100 * share:.0f} %" for block, share in enumerate(shares, start=1)
-    }
     add(study, result, "q3_self_attention")
-    result.sentence = (
-        "Self-attention lets every token read every other one, with weights computed from the "
-        "tokens themselves; a convolution reads a fixed neighbourhood with fixed weights. The "
-        "price is a table of N × N weights per head: time and, when it is stored, memory grow "
-        f"with N². Without the factor $1/\\sqrt{{d_k}}$ the variance of a logit is "
-        f"{wide['variance']:.1f} at $d_k = 64$; with it, {wide['variance_scaled']:.2f}."
-    )
+    result.sentence = sentence([random[0], *widths[:1]])
     return result
 
 
-def scale_table(seed: int = 0) -> pd.DataFrame:
-    """Logits of random queries and keys: variance, and entropy of their softmax."""
-    import torch
-
-    from vitrail.model.attention import attention_weights, logit_variance
-
-    rows = []
-    for width in WIDTHS:
-        before, after = logit_variance(width)
-        generator = torch.Generator().manual_seed(seed)
-        query, key = torch.randn(2, 256, TOKENS, width, generator=generator)
-        plain = (query @ key.transpose(-2, -1)).softmax(dim=-1).numpy()
-        scaled = attention_weights(query, key).numpy()
-        rows.append(
-            {
-                "d_k": width,
-                "variance": before,
-                "variance_scaled": after,
-                "entropy": entropy_share(plain),
-                "entropy_scaled": entropy_share(scaled),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _scale_markdown(scale: pd.DataFrame) -> str:
-    printed = pd.DataFrame(
-        {
-            "$d_k$": scale["d_k"],
-            "Variance of $q·k$": scale["variance"].map("{:.1f}".format),
-            "after $1/\\sqrt{d_k}$": scale["variance_scaled"].map("{:.2f}".format),
-            "Entropy of softmax": scale["entropy"].map(lambda v: f"{100 * v:.0f} %"),
-            "after $1/\\sqrt{d_k}$ ": scale["entropy_scaled"].map(lambda v: f"{100 * v:.0f} %"),
-        }
-    )
-    return markdown_table(
-        printed,
-        "Queries and keys drawn from a standard normal distribution: variance of their products, "
-        f"and entropy of the attention rows over {TOKENS} tokens as a share of the entropy of "
-        "uniform attention. Without the scale, wide heads attend to single tokens from the start.",
-        "q3-scale",
-        left=0,
+def sentence(found: list[Claim]) -> str:
+    """The answer, ending with what the data decided."""
+    return (
+        "Self-attention lets every token read every other one, with weights computed from the "
+        "tokens themselves; a convolution reads a fixed neighbourhood with fixed weights. The "
+        "price is a table of N × N weights per head: time and, when it is stored, memory grow "
+        f"with N². {' '.join(claim.finding for claim in found)}"
     )
 
 
-def draw_one_head(study: Study) -> tuple[Figure, list[float]]:
-    """Attention of the one-head model from one patch, block by block, on digits."""
-    import matplotlib.pyplot as plt
+def arms_shown(study: Study) -> Shown:
+    """The base ViT, and the first experiment of Q3 that has a single head beside several."""
+    labels = {study.plan.base: "base ViT"}
+    for experiment in study.plan.of_question("q3_self_attention"):
+        vits = [member for member in experiment.members if member.arm.settings["model"] == "vit"]
+        single = [member for member in vits if member.arm.settings["num_heads"] == 1]
+        several = [member for member in vits if member.arm.settings["num_heads"] > 1]
+        if single and several:
+            one, many = single[0], several[0]
+            labels = {one.arm.arm_id: one.label, many.arm.arm_id: many.label, **labels}
+            return Shown(labels, (one.arm.arm_id, many.arm.arm_id))
+    return Shown(labels, None)
 
-    arm = one_head_arm(study)
+
+def with_widths(study: Study, labels: dict[str, str]) -> dict[str, str]:
+    """Labels of arms with the width of their heads, which is what the scale is about."""
+    named = {}
+    for arm, label in labels.items():
+        width = head_width(study.plan.arms[arm].settings)
+        named[arm] = f"{label}, $d_k = {width}$"
+    return named
+
+
+def draw_one_head(study: Study, arm: str) -> Figure:
+    """Attention from the patch with most ink, block by block (rows), on digits (columns)."""
     settings = study.plan.arms[arm].settings
     images, raw = study.images(DIGITS, arm)
+    prefix, patch = int(settings["class_token"]), settings["patch_size"]
     maps = maps_of(study.network(arm), images)
-    patch, prefix = settings["patch_size"], int(settings["class_token"])
-    side = raw.shape[1] // patch
-    query = side * (side // 2) + side // 2  # the patch just right of and below the centre
-    drawing, grid = plt.subplots(
-        len(maps), DIGITS, figsize=(style.WIDTH, 1.35 * len(maps)), squeeze=False
-    )
-    for block, attention in enumerate(maps):
-        for column in range(DIGITS):
-            axes = grid[block, column]
-            row = attention[column].mean(axis=0)[prefix + query, prefix:]
-            overlay(axes, raw[column], row, patch)
-            corner = (patch * (query % side) - 0.5, patch * (query // side) - 0.5)
-            axes.add_patch(
-                plt.Rectangle(corner, patch, patch, fill=False, edgecolor="#ff3b30", linewidth=1.5)
-            )
-        grid[block, 0].text(
-            -0.12, 0.5, f"block {block + 1}", rotation=90, ha="center", va="center",
-            transform=grid[block, 0].transAxes, fontsize=8.5,
-        )  # fmt: skip
-    return drawing, [entropy_share(attention) for attention in maps]
+    panels = [
+        [
+            row_of(table.mean(axis=0), image, most_ink(image, patch), prefix)
+            for table, image in zip(attention, raw, strict=True)
+        ]
+        for attention in maps
+    ]
+    blocks = [f"block {block}" for block in range(1, len(maps) + 1)]
+    return draw_maps(panels, blocks, "attention weight", power=0.5)
 
 
-def one_head_arm(study: Study) -> str:
-    """The arm with a single head, or the base arm when the config has none."""
-    for arm in study.plan.arms_of("q3_self_attention"):
-        settings = study.plan.arms[arm].settings
-        if settings["model"] == "vit" and settings["num_heads"] == 1:
-            return arm
-    return study.plan.base
+def equivariance_gap(study: Study) -> float:
+    """Largest difference between shuffling tokens before and after attention, over all blocks."""
+    import torch
 
-
-def attention_distance(attention: np.ndarray, prefix: int) -> np.ndarray:
-    """Mean distance in patches between a patch and what each head reads; (H,)."""
-    patches = attention[..., prefix:, prefix:]
-    side = round(patches.shape[-1] ** 0.5)
-    rows, columns = np.divmod(np.arange(side * side), side)
-    distance = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
-    weights = patches / patches.sum(axis=-1, keepdims=True)
-    return (weights * distance).sum(axis=-1).mean(axis=(0, 2))
+    network: Any = study.network(study.plan.base)
+    images, _ = study.images(DIGITS, study.plan.base)
+    gaps = []
+    with torch.inference_mode():
+        tokens = network.embed(images)
+        order = torch.randperm(tokens.shape[1], generator=torch.Generator().manual_seed(0))
+        for block in network.blocks:
+            x = block.attention_input(tokens)
+            gaps.append((block.attn(x[:, order]) - block.attn(x)[:, order]).abs().max().item())
+            tokens = block(tokens)
+    return max(gaps)

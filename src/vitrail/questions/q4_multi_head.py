@@ -7,129 +7,222 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vitrail import style
-from vitrail.claims import holds
+from vitrail.claims import Claim
+from vitrail.questions import head_claims
 from vitrail.questions.answer import Answer
-from vitrail.questions.attention_figures import maps_of, overlay
-from vitrail.questions.experiments import add, best_and_worst
-from vitrail.questions.q3_self_attention import attention_distance
+from vitrail.questions.attention_figures import Panel, draw_maps, most_ink, row_of
+from vitrail.questions.attention_measures import (
+    TRAINED,
+    gain_on_ink,
+    head_width,
+    maps_of,
+    measured,
+    rollout,
+    test_digits,
+    uniform_distance,
+    window_distance,
+)
+from vitrail.questions.attention_plots import draw_distance
+from vitrail.questions.experiments import add, decided, findings_markdown
 from vitrail.questions.study import Study
+from vitrail.settings import IMAGE_SIZE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOLERANCE = 1e-5
-DIGIT = 3
+DIGITS = (3, 8)
+MOST_COLUMNS = 8  # heads beside each other in the maps
+EACH = 5  # digits read rightly, and wrongly, in the rollout
 
 
 def answer(study: Study) -> Answer:
-    """Parity with PyTorch's own module, maps of each head, the heads ablation."""
-    settings = study.plan.arms[study.plan.base].settings
-    heads, width = settings["num_heads"], settings["embed_dim"]
-    network: Any = study.network(study.plan.base)
-    images, raw = study.images(10, study.plan.base)
-    gap = parity_gap(network, images)
-    maps = maps_of(network, images)
-    prefix = int(settings["class_token"])
-    distances = np.stack([attention_distance(attention, prefix) for attention in maps])
+    """Proofs by computation, maps and reach of each head, rollout, the heads ablations."""
+    from vitrail.drawings import multi_head
+
+    arm = study.plan.arms[study.plan.base]
+    settings, heads = arm.settings, arm.settings["num_heads"]
+    width, patch = settings["embed_dim"], settings["patch_size"]
+    measures = measured(study, [arm.arm_id])
+    patches = (IMAGE_SIZE // patch) ** 2
+    # On a grid of 2 x 2 the window holds every patch.
+    uniform, window = uniform_distance(patches), window_distance(patches) if patches > 4 else None
+    network: Any = study.network(arm.arm_id)
+    images, _ = study.images(10, arm.arm_id)
+    gap, sum_gap = parity_gaps(network, images)
+    proofs = [head_claims.equals_torch(gap), head_claims.heads_add_up(sum_gap)]
+    distance = head_claims.of_distance(measures, arm.arm_id, uniform, window)
+    apart = [head_claims.heads_part(measures, arm.arm_id)] if heads > 1 else []
+    ink = head_claims.reads_ink([ink_gain(study, seed) for seed in arm.seeds])
+    after = measures.loc[measures["state"] == TRAINED, "distance"]
     result = Answer(
         sentence="",
         table=pd.DataFrame(),
         numbers={
             "heads": str(heads),
-            "head_width": str(width // heads),
-            "gap": difference_words(gap),
-            "distance_low": f"{distances.min():.2f}",
-            "distance_high": f"{distances.max():.2f}",
+            "head_width": str(head_width(settings)),
+            "distance_low": f"{after.min():.2f}",
+            "distance_high": f"{after.max():.2f}",
+            "distance_uniform": f"{uniform:.2f}",
+            "grid": f"{IMAGE_SIZE // patch} × {IMAGE_SIZE // patch}",
         },
-        claims=[
-            holds(
-                "q4-equals-torch",
-                "Our multi-head attention computes what torch.nn.MultiheadAttention computes.",
-                f"largest difference with copied weights below {TOLERANCE:.0e}",
-                f"largest difference {difference_words(gap)} over all blocks of the base ViT",
-                gap < TOLERANCE,
-            )
-        ],
-        figures={"heads_map": draw_heads(maps, raw, settings["patch_size"], prefix)},
+        claims=[*proofs, *apart, *distance, ink],
+        figures={
+            "architecture": multi_head(settings),
+            "maps": draw_heads(study),
+            "distance": draw_distance(measures, patch, uniform, window),
+            "rollout": draw_rollout(study),
+        },
+        tables={
+            "found_proofs": findings_markdown(proofs),
+            "found_heads": findings_markdown(apart),
+            "found_distance": findings_markdown(distance),
+            "found_rollout": findings_markdown([ink]),
+        },
+        data={"attention": measures},
     )
-    tables = add(study, result, "q4_multi_head")
-    result.data["attention_distance"] = pd.DataFrame(
-        [
-            {"block": block + 1, "head": head + 1, "distance_in_patches": value}
-            for block, row in enumerate(distances)
-            for head, value in enumerate(row)
-        ]
-    )
-    result.sentence = (
-        f"{heads} heads of width {width // heads} read the same tokens side by side; their outputs "
-        f"are concatenated and mixed by one {width} × {width} matrix. Our module differs from "
-        f"`torch.nn.MultiheadAttention` by at most {difference_words(gap)}. " + _range(tables)
-    )
+    add(study, result, "q4_multi_head")
+    result.sentence = sentence(heads, head_width(settings), width, proofs[0], found(study))
     return result
 
 
-def difference_words(gap: float) -> str:
-    """A tiny difference for print; exact equality is worth saying."""
-    return f"{gap:.1e}" if gap else "0 (equal to the last bit)"
-
-
-def _range(tables: dict[str, pd.DataFrame]) -> str:
-    """The best and the worst number of heads, as measured."""
-    found = [best_and_worst(table) for table in tables.values()]
-    return " ".join(
-        f"At equal width, {best['label']} gave {100 * best['test_accuracy']:.2f} % and "
-        f"{worst['label']} {100 * worst['test_accuracy']:.2f} % test accuracy."
-        for pair in found
-        if pair
-        for best, worst in [pair]
+def sentence(heads: int, head_width: int, width: int, parity: Claim, found: str) -> str:
+    """The answer: what the module is, that it is right, what the ablations found."""
+    many = f"{heads} heads" if heads > 1 else "One head"
+    return (
+        f"{many} of width {head_width} read the same tokens side by side; their outputs are "
+        f"concatenated and mixed by one {heads * head_width} × {width} matrix. {parity.finding} "
+        f"{found}"
     )
 
 
-def parity_gap(network: Any, images: Any) -> float:
-    """Largest difference to PyTorch's module with the same weights, over all blocks."""
-    import torch
-    from torch import nn
+def found(study: Study) -> str:
+    """What each experiment of Q4 found, after its title."""
+    said = []
+    for experiment in study.plan.of_question("q4_multi_head"):
+        findings = [claim.finding for claim in decided(study, experiment)]
+        if findings:
+            said.append(f"{experiment.title}: {' '.join(findings)}")
+    return " ".join(said)
 
-    gaps = []
+
+def parity_gaps(network: Any, images: Any) -> tuple[float | None, float]:
+    """Largest differences, over all blocks, to two other ways to the same outputs.
+
+    The first is PyTorch's module with the same weights (None where its heads would have
+    another width), the second the sum of what each head writes through its own rows of W_O.
+    """
+    import torch
+
+    from vitrail.model.attention import attend
+
+    peers: list[float | None] = []
+    sums: list[float] = []
     with torch.inference_mode():
         tokens = network.embed(images)
         for block in network.blocks:
-            ours = block.attn
-            width = ours.proj.in_features
-            peer = nn.MultiheadAttention(width, ours.num_heads, batch_first=True).eval()
-            state = {
-                "in_proj_weight": ours.qkv.weight,
-                "in_proj_bias": ours.qkv.bias
-                if ours.qkv.bias is not None
-                else torch.zeros(3 * width),
-                "out_proj.weight": ours.proj.weight,
-                "out_proj.bias": ours.proj.bias,
-            }
-            peer.load_state_dict(state)
-            x = block.attention_input(tokens)
-            gaps.append((ours(x) - peer(x, x, x, need_weights=False)[0]).abs().max().item())
+            ours, x = block.attn, block.attention_input(tokens)
+            outputs = ours(x)
+            peer = _torch_module(ours)
+            peers.append(
+                None
+                if peer is None
+                else (outputs - peer(x, x, x, need_weights=False)[0]).abs().max().item()
+            )
+            heads = attend(*ours.split_heads(x)).unbind(dim=1)  # (B, N, d_k) each
+            rows = ours.proj.weight.T.split(ours.head_dim)  # (d_k, D) each
+            total = sum(head @ row for head, row in zip(heads, rows, strict=True))
+            sums.append((outputs - total - ours.proj.bias).abs().max().item())
             tokens = block(tokens)
-    return max(gaps)
+    known = [gap for gap in peers if gap is not None]
+    return (max(known) if known else None), max(sums)
 
 
-def draw_heads(maps: list[np.ndarray], raw: np.ndarray, patch: int, prefix: int) -> Figure:
-    """Blocks by heads: where the class token (or the mean patch) looks on one digit."""
-    import matplotlib.pyplot as plt
+def _torch_module(ours: Any) -> Any:
+    """PyTorch's module with our weights, or None: its heads share the width of the tokens."""
+    import torch
+    from torch import nn
 
-    heads = maps[0].shape[1]
-    drawing, grid = plt.subplots(
-        len(maps), heads, figsize=(style.WIDTH, min(1.5, 6.4 / heads) * len(maps)), squeeze=False
+    heads_dim, width = ours.proj.in_features, ours.proj.out_features
+    if heads_dim != width:
+        return None
+    peer = nn.MultiheadAttention(width, ours.num_heads, batch_first=True).eval()
+    bias = ours.qkv.bias if ours.qkv.bias is not None else torch.zeros(3 * width)
+    peer.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": bias,
+            "out_proj.weight": ours.proj.weight,
+            "out_proj.bias": ours.proj.bias,
+        }
     )
-    for block, attention in enumerate(maps):
-        for head in range(heads):
-            table = attention[DIGIT, head]
-            row = table[0, 1:] if prefix else table.mean(axis=0)
-            overlay(grid[block, head], raw[DIGIT], row, patch)
-            if block == 0:
-                grid[block, head].set_title(f"head {head + 1}", loc="center")
-        grid[block, 0].text(
-            -0.12, 0.5, f"block {block + 1}", rotation=90, ha="center", va="center",
-            transform=grid[block, 0].transAxes, fontsize=8.5,
-        )  # fmt: skip
-    return drawing
+    return peer
+
+
+def draw_heads(study: Study) -> Figure:
+    """Blocks by heads on one digit: from the class token, and from the patch with most ink.
+
+    Without a class token two digits are shown, with many heads the first view alone.
+    """
+    arm = study.plan.arms[study.plan.base]
+    prefix, patch = int(arm.settings["class_token"]), arm.settings["patch_size"]
+    images, raw = study.images(10, arm.arm_id)
+    maps = maps_of(study.network(arm.arm_id), images)
+    heads = maps[0].shape[1]
+    first, second = DIGITS
+    views = [(first, -1), (first, most_ink(raw[first], patch))]
+    names = ["from the class token", "from the outlined patch"]
+    if not prefix:
+        views = [(digit, most_ink(raw[digit], patch)) for digit in (first, second)]
+        names = [f"from the outlined patch of a {digit}" for digit in (first, second)]
+    shown = 1 if 2 * heads > MOST_COLUMNS else 2
+    panels = [
+        [
+            row_of(
+                attention[digit, head], raw[digit], query, prefix,
+                title=f"head {head + 1}" if block == 0 and heads <= MOST_COLUMNS else "",
+            )
+            for digit, query in views[:shown]
+            for head in range(heads)
+        ]
+        for block, attention in enumerate(maps)
+    ]  # fmt: skip
+    blocks = [f"block {block}" for block in range(1, len(maps) + 1)]
+    groups = {heads * view: names[view] for view in range(shown)}
+    return draw_maps(panels, blocks, "attention weight", groups, power=0.5)
+
+
+def ink_gain(study: Study, seed: int) -> float:
+    """`gain_on_ink` of one trained base ViT."""
+    arm = study.plan.base
+    settings = study.plan.arms[arm].settings
+    images, raw = test_digits(study, arm)
+    prefix = int(settings["class_token"])
+    return gain_on_ink(study.network(arm, seed), images, raw, settings["patch_size"], prefix)
+
+
+def draw_rollout(study: Study) -> Figure:
+    """Attention rollout of the base ViT on the first digits it reads rightly and wrongly."""
+    import torch
+
+    from vitrail.train import pixels
+
+    arm = study.plan.arms[study.plan.base]
+    read = study.test_logits(arm.arm_id, arm.seeds[0]).argmax(axis=1)
+    labels = study.mnist.test_labels
+    chosen = {
+        "read correctly": np.flatnonzero(read == labels)[:EACH],
+        "misread": np.flatnonzero(read != labels)[:EACH],
+    }
+    network = study.network(arm.arm_id)
+    panels = []
+    for index in np.concatenate(list(chosen.values())):
+        raw = study.mnist.test_images[[index]]
+        images = pixels(raw, arm.settings, torch.device("cpu"))
+        row = rollout(maps_of(network, images), int(arm.settings["class_token"]))[0]
+        right = read[index] == labels[index]
+        title = f"{labels[index]}" if right else f"{labels[index]} as {read[index]}"
+        panels.append(Panel(raw[0], row, title=title))
+    split = len(chosen["read correctly"])
+    parts = (panels[:split], panels[split:])
+    named = {name: row for name, row in zip(chosen, parts, strict=True) if row}
+    return draw_maps(list(named.values()), list(named), "share of the rollout")

@@ -1,0 +1,216 @@
+"""What attention does, in numbers: entropy, reach, and how far it follows the image.
+
+Every measure is a mean over the first test digits and over all queries, per block and head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vitrail.questions.study import Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IMAGES = 200  # the first of the test set
+BATCH = 20  # images at once: the tables of all blocks of a batch are in memory together
+START, TRAINED = "start", "trained"
+
+
+def test_digits(study: Study, arm: str, count: int = IMAGES) -> tuple[Tensor, np.ndarray]:
+    """The first test images as an arm reads them, and their raw pixels (count, 28, 28)."""
+    import torch
+
+    from vitrail.train import pixels
+
+    raw = study.mnist.test_images[:count]
+    return pixels(raw, study.plan.arms[arm].settings, torch.device("cpu")), raw
+
+
+def measured(study: Study, arms: Iterable[str]) -> pd.DataFrame:
+    """`head_measures` of all seeds of some arms, as trained and as they were at the start."""
+    frames = []
+    for arm in arms:
+        chosen = study.plan.arms[arm]
+        images, _ = test_digits(study, arm)
+        prefix = int(chosen.settings["class_token"])
+        for seed in chosen.seeds:
+            networks = {
+                START: untrained(chosen.settings, seed),
+                TRAINED: study.network(arm, seed),
+            }
+            for state, network in networks.items():
+                frame = head_measures(network, images, prefix)
+                frames.append(frame.assign(arm=arm, seed=seed, state=state))
+    return pd.concat(frames, ignore_index=True)
+
+
+def head_width(settings: dict[str, Any]) -> int:
+    """d_k of an arm."""
+    return int(settings["head_dim"] or settings["embed_dim"] // settings["num_heads"])
+
+
+def untrained(settings: dict[str, Any], seed: int) -> Any:
+    """The network that the training of this seed starts from."""
+    import torch
+
+    from vitrail.networks import build
+
+    torch.manual_seed(seed)
+    return build(settings).eval()
+
+
+def head_measures(network: Any, images: Tensor, prefix: int) -> pd.DataFrame:
+    """One row per block and head.
+
+    Columns: `entropy` as a share of a uniform row's and `largest`, the largest weight of a
+    row, both also `_unscaled`, with the same weights but without 1/sqrt(d_k); `variance` of
+    the scaled logits of a row; `distance` in patches; `moved`, the share of a row's weight
+    that differs between two images; `apart`, the same between two heads of a block.
+    """
+    from vitrail.model.attention import attention_weights
+
+    rows = []
+    for batch in images.split(BATCH):
+        for block, (query, key) in enumerate(queries_and_keys(network, batch), start=1):
+            logits = query @ key.transpose(-2, -1)
+            scaled = attention_weights(query, key).numpy()
+            unscaled = logits.softmax(dim=-1).numpy()
+            columns = {
+                "entropy": entropy_share(scaled),
+                "entropy_unscaled": entropy_share(unscaled),
+                "largest": scaled.max(axis=-1).mean(axis=(0, 2)),
+                "largest_unscaled": unscaled.max(axis=-1).mean(axis=(0, 2)),
+                "variance": logits.numpy().var(axis=-1).mean(axis=(0, 2)) / query.shape[-1],
+                "distance": distance(scaled, prefix),
+                "moved": moved(scaled),
+                "apart": apart(scaled),
+            }
+            rows.append(
+                pd.DataFrame(columns).assign(block=block, head=range(1, len(scaled[0]) + 1))
+            )
+    return pd.concat(rows).groupby(["block", "head"], as_index=False).mean()
+
+
+def queries_and_keys(network: Any, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Queries and keys of each block, (B, H, N, d_k) twice."""
+    import torch
+
+    found = []
+    with torch.no_grad():
+        tokens = network.embed(images)
+        for block in network.blocks:
+            query, key, _ = block.attn.split_heads(block.attention_input(tokens))
+            found.append((query, key))
+            tokens = block(tokens)
+    return found
+
+
+def entropy_share(attention: np.ndarray) -> np.ndarray:
+    """Mean entropy of the rows of each head over that of a uniform row, in [0, 1].
+
+    (B, H, N, N) -> (H,). The only row over a single token is uniform.
+    """
+    rows = np.clip(attention, 1e-12, None)
+    entropy = -(rows * np.log(rows)).sum(axis=-1).mean(axis=(0, 2))
+    tokens = attention.shape[-1]
+    return entropy / np.log(tokens) if tokens > 1 else np.ones(attention.shape[1])
+
+
+def share(value: float) -> str:
+    """A share for print: "56 %"."""
+    return f"{100 * value:.0f} %"
+
+
+def distance(attention: np.ndarray, prefix: int) -> np.ndarray:
+    """Mean distance in patches between a patch and what it reads (Dosovitskiy et al. 2021, fig. 7).
+
+    (B, H, N, N) -> (H,). The first `prefix` tokens, which have no place, are left out on
+    both sides and the rows rescaled to sum to one.
+    """
+    patches = attention[..., prefix:, prefix:]
+    weights = patches / patches.sum(axis=-1, keepdims=True)
+    return (weights * grid_distances(patches.shape[-1])).sum(axis=-1).mean(axis=(0, 2))
+
+
+def grid_distances(patches: int) -> np.ndarray:
+    """Distance between the centres of any two patches of a square grid, in patches."""
+    side = round(patches**0.5)
+    rows, columns = np.divmod(np.arange(patches), side)
+    return np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+
+
+def uniform_distance(patches: int) -> float:
+    """What `distance` gives for uniform attention."""
+    return float(grid_distances(patches).mean())
+
+
+def window_distance(patches: int) -> float:
+    """The same for a uniform 3 x 3 window of patches, cut off at the border of the image."""
+    apart = grid_distances(patches)
+    inside = apart < 1.5  # the eight neighbours and the patch itself
+    return float(((apart * inside).sum(axis=1) / inside.sum(axis=1)).mean())
+
+
+def moved(attention: np.ndarray) -> np.ndarray:
+    """Total variation distance of a row between one image and the next, in [0, 1]; (H,).
+
+    Zero for weights that do not depend on the image, such as those of a convolution.
+    """
+    if len(attention) < 2:
+        return np.full(attention.shape[1], np.nan)
+    return np.abs(np.diff(attention, axis=0)).sum(axis=-1).mean(axis=(0, 2)) / 2
+
+
+def apart(attention: np.ndarray) -> np.ndarray:
+    """Mean total variation distance of a head's rows to those of the other heads; (H,)."""
+    heads = attention.shape[1]
+    if heads < 2:
+        return np.full(heads, np.nan)
+    others = [np.roll(attention, shift, axis=1) for shift in range(1, heads)]
+    return np.mean(
+        [np.abs(attention - other).sum(axis=-1).mean(axis=(0, 2)) / 2 for other in others], axis=0
+    )
+
+
+def maps_of(network: Any, images: Tensor) -> list[np.ndarray]:
+    """Attention of each block, (B, H, N, N) arrays."""
+    return [attention.numpy() for attention in network.attention_maps(images)]
+
+
+def rollout(maps: list[np.ndarray], prefix: int) -> np.ndarray:
+    """How much of each patch reaches the output when attention is followed through all blocks.
+
+    Attention rollout (Abnar and Zuidema 2020, section 3): the mean over heads, half of it
+    replaced by the identity for the residual path, multiplied block by block. Gives the row
+    of the class token, or the mean row without one, over the patches, (B, patches), rescaled
+    to sum to one.
+    """
+    # region: rollout
+    identity = np.eye(maps[0].shape[-1])
+    flow = identity
+    for attention in maps:
+        flow = (attention.mean(axis=1) + identity) / 2 @ flow  # (B, N, N)
+    # endregion: rollout
+    row = flow[:, 0] if prefix else flow.mean(axis=1)
+    return row[:, prefix:] / row[:, prefix:].sum(axis=-1, keepdims=True)
+
+
+def inked(raw: np.ndarray, patch: int) -> np.ndarray:
+    """Which patches hold a pixel of the stroke, (B, patches)."""
+    side = raw.shape[1] // patch
+    cells = raw.reshape(len(raw), side, patch, side, patch)
+    return (cells.max(axis=(2, 4)) > 127).reshape(len(raw), -1)
+
+
+def gain_on_ink(network: Any, images: Tensor, raw: np.ndarray, patch: int, prefix: int) -> float:
+    """Share of the rollout on patches with ink, minus that of uniform weights."""
+    parts = [
+        rollout(maps_of(network, batch), prefix) for batch in images.split(BATCH)
+    ]  # batch by batch, as above
+    ink = inked(raw, patch)
+    return float(((np.concatenate(parts) * ink).sum(axis=1) - ink.mean(axis=1)).mean())

@@ -1,0 +1,123 @@
+"""Final performance: one long run of the best ViT from scratch, looked at from all sides.
+
+The run is the first arm of the experiment `headline` of Q6. A config without that
+experiment, or one whose arm could not be run, gives a page that says so.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vitrail.analysis import counted, percent
+from vitrail.label_errors import LABEL_ERRORS
+from vitrail.questions import headline_figures as figures
+from vitrail.questions.answer import Answer
+from vitrail.questions.headline_claims import decide
+from vitrail.questions.headline_page import absent, page
+from vitrail.questions.headline_run import NAME, STEM, Headline, finished_seeds
+from vitrail.questions.headline_scores import Predictions
+from vitrail.questions.study import Study
+
+MILESTONES = (0.98, 0.99)  # validation accuracies whose time is told
+
+
+def add_headline(study: Study, answer: Answer) -> None:
+    """Add the final performance to the answer of Q6.
+
+    To be called after the experiments were added. Figures, tables and data are named
+    ``headline_…``; ``tables/q6_vit/headline_page.md`` holds the text with its figures and is
+    there in every case, so that a chapter can include it.
+
+    Raises:
+        VitrailError: a run folder is missing or damaged, or the labels are not MNIST's.
+    """
+    experiments = [e for e in study.plan.of_question(STEM) if e.name == NAME]
+    quoted = answer.numbers.setdefault(NAME, {})
+    if not experiments:
+        quoted["status"] = "not asked for"
+        answer.tables["headline_page"] = absent(
+            "This study has no long run: its config has no experiment `headline` under "
+            "`questions.q6_vit`."
+        )
+        return
+    experiment = experiments[0]
+    member = experiment.members[0]
+    seeds = finished_seeds(study, experiment, member)
+    if not seeds:
+        quoted["status"] = "not run"
+        reason = study.summary(member.arm.arm_id, experiment.seeds[0])["reason"]
+        answer.tables["headline_page"] = absent(f"The headline run was **not run**: {reason}.")
+        return
+    headline = Headline(study, experiment, seeds)
+    mine = numbers(headline)
+    quoted |= mine
+    images, seen = study.mnist.test_images, headline.predictions
+    answer.figures["headline_curve"] = figures.draw_curve(headline.curves)
+    answer.figures["headline_confusion"] = figures.draw_confusion(seen)
+    answer.figures["headline_calibration"] = figures.draw_calibration(seen, headline.calibration)
+    answer.figures["headline_gallery"] = figures.draw_gallery(images, seen)
+    answer.figures["headline_label_errors"] = figures.draw_label_errors(images, seen)
+    answer.data["headline_errors"] = error_table(seen)
+    answer.data["headline_calibration"] = headline.calibration.bins
+    answer.data["headline_curve"] = pd.concat(headline.curves, ignore_index=True)
+    answer.tables["headline_page"] = page(headline, mine)
+    answer.claims += decide(headline)
+
+
+def error_table(seen: Predictions) -> pd.DataFrame:
+    """The misread test images, the surest first."""
+    known = {error.index: error for error in LABEL_ERRORS}
+    wrong = seen.wrong
+    return pd.DataFrame(
+        {
+            "index": wrong,
+            "label": seen.labels[wrong],
+            "answer": seen.answers[wrong],
+            "probability": seen.confidence[wrong],
+            "probability_of_label": seen.chances[wrong, seen.labels[wrong]],
+            "known_label_error": [index in known for index in wrong],
+            "raters": [known[index].agreed if index in known else None for index in wrong],
+        }
+    )
+
+
+def numbers(headline: Headline) -> dict[str, str]:
+    """The strings that prose may quote."""
+    score, seen, known = headline.score, headline.predictions, headline.on_label_errors
+    last, calibration = headline.summaries[0], headline.calibration
+    errors = score.total - score.count
+    quoted = {
+        "status": "finished",
+        "label": headline.member.label,
+        "seeds": counted(len(headline.seeds), "seed"),
+        "accuracy": f"{100 * score.value:.2f} %",
+        "accuracy_over_seeds": percent(headline.accuracy),
+        "interval": score.words,
+        "half_width": f"{100 * score.half_width:.2f}",
+        "errors": f"{errors:,}",
+        "images": f"{score.total:,}",
+        "val_accuracy": f"{100 * last['val_accuracy']:.2f} %",
+        "parameters": f"{last['parameters']:,}",
+        "macs": f"{last['macs'] / 1e6:.2f}",
+        "samples": f"{last['samples']:,}",
+        "epochs": f"{headline.member.arm.settings['epochs']:g}",
+        "minutes": f"{headline.curves[0]['minutes'].iloc[-1]:,.0f}",
+        "nll": f"{seen.losses.mean():.4f}",
+        "ece": f"{100 * calibration.ece:.2f}",
+        "ece_by_chance": f"{100 * calibration.ece_by_chance:.2f}",
+        "expected_errors": f"{calibration.expected_errors:.1f}",
+        "label_errors_among_errors": str(known.among_errors),
+        "as_raters": str(known.as_raters),
+        "corrected_accuracy": f"{100 * known.corrected.value:.2f} %",
+        "corrected_errors": f"{known.corrected.total - known.corrected.count:,}",
+        "corrected_images": f"{known.corrected.total:,}",
+    }
+    for goal in MILESTONES:
+        quoted[f"minutes_to_{100 * goal:.0f}"] = minutes_to(headline.curves[0], goal)
+    return quoted
+
+
+def minutes_to(curve: pd.DataFrame, goal: float) -> str:
+    """Minutes until the first evaluation with that validation accuracy, or "not reached"."""
+    there = curve.loc[curve["val_accuracy"] >= goal, "minutes"]
+    return f"{there.iloc[0]:,.1f}" if len(there) else "not reached"

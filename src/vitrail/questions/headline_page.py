@@ -1,0 +1,203 @@
+"""The text about the headline run; every sentence that compares is chosen by the run."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from vitrail.analysis import counted, percent
+from vitrail.questions.answer import markdown_table
+from vitrail.questions.headline_claims import PUBLISHED, p_words
+from vitrail.questions.headline_error_page import (
+    calibration_words,
+    confusion_words,
+    drawn,
+    gallery_words,
+    label_error_words,
+)
+from vitrail.questions.headline_run import Headline
+from vitrail.questions.headline_scores import Share
+
+
+def absent(sentence: str) -> str:
+    """The page of a study without the run: why, and the errors of the base ViT instead."""
+    figure = drawn(
+        "errors",
+        "Test digits that the first seed of the base ViT gets wrong, the surest mistakes first: "
+        "what they are and what the network says.",
+        "Misread digits, each with its label and the wrong answer; many are hard for people too.",
+    )
+    return f"{sentence}\n\n{figure}"
+
+
+def page(headline: Headline, quoted: dict[str, str]) -> str:
+    """The whole subsection, with its figures and tables.
+
+    Args:
+        headline: the run.
+        quoted: its numbers for prose, see `vitrail.questions.headline.numbers`.
+    """
+    parts = [
+        score_words(headline, quoted),
+        published_table(headline),
+        rival_table(headline),
+        curve_words(headline, quoted),
+        confusion_words(headline.predictions),
+        calibration_words(headline, quoted),
+        gallery_words(headline.predictions),
+        label_error_words(headline, quoted),
+        next_words(headline),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def score_words(headline: Headline, quoted: dict[str, str]) -> str:
+    """Accuracy, errors, interval, and what the interval is of."""
+    facts = headline.facts
+    if len(headline.seeds) == 1:
+        seeds = "There is one seed, so nothing can be said about the spread over seeds."
+    else:
+        seeds = (
+            f"Over {quoted['seeds']} the mean is {percent(headline.accuracy)}, an interval of the "
+            f"seeds. All that follows is about seed {headline.seeds[0]}."
+        )
+    return f"""**The long run.** {headline.experiment.description.strip()}
+The {headline.member.label} has {quoted["parameters"]} parameters and {quoted["macs"]} million
+multiply-accumulates per image. It saw {quoted["samples"]} training images
+({quoted["epochs"]} epochs) in {quoted["minutes"]} minutes
+({facts["hardware"]}, {counted(facts["threads"], "thread")}).
+It reads **{quoted["accuracy"]}** of the test digits right, which is
+**{quoted["errors"]} errors** in {quoted["images"]};
+on the validation split it reaches {quoted["val_accuracy"]}.
+
+The 95 % interval [@wilson1927] is {quoted["interval"]}. It is the sampling error of the test
+images: how far the accuracy of this one trained network could move with another
+{quoted["images"]} digits of the same kind. {seeds} Half of the interval is
+{quoted["half_width"]} points. This is the noise floor of the test set: accuracies that are closer
+cannot be told apart unless two networks are compared image by image."""
+
+
+def published_table(headline: Headline) -> str:
+    """The run beside published ViTs, and on which side of its interval they lie."""
+    score, settings = headline.score, headline.member.arm.settings
+    rows = [
+        (
+            f"{headline.member.label} (this run)",
+            f"{headline.summaries[0]['parameters'] / 1e6:.2f} M",
+            f"{settings['epochs']:g}",
+            f"{100 * score.value:.2f}",
+            score.words,
+        )
+    ]
+    rows += [
+        (
+            f"{other.name} [@{other.key}]",
+            other.parameters,
+            str(other.epochs),
+            f"{100 * other.accuracy:g}",
+            side(score, other.accuracy),
+        )
+        for other in PUBLISHED
+    ]
+    columns = ["ViT from scratch", "Parameters", "Epochs", "Accuracy (%)", "Interval of this run"]
+    caption = (
+        "The long run beside published ViTs that were trained on MNIST alone, with augmentation; "
+        "their figures are those of their authors. Last column: the 95 % interval of this run, "
+        "and on which side of it the others lie."
+    )
+    frame = pd.DataFrame(rows, columns=columns)
+    return markdown_table(frame, caption, "q6-headline-published").strip()
+
+
+def side(score: Share, value: float) -> str:
+    """Where another accuracy lies, seen from the interval of the run."""
+    if score.low <= value <= score.high:
+        return "inside"
+    return "above" if value > score.high else "below"
+
+
+def rival_table(headline: Headline) -> str:
+    """McNemar's test against the networks of the first experiment."""
+    if not headline.rivals:
+        return ""
+    rows = [
+        (
+            rival.label,
+            f"{100 * rival.accuracy:.2f}",
+            f"{rival.test.only_first:,}",
+            f"{rival.test.only_second:,}",
+            p_words(rival.test.p_value),
+        )
+        for rival in headline.rivals
+    ]
+    columns = ["Network", "Accuracy (%)", "Only this run right", "Only the other right", "p"]
+    caption = (
+        "The long run against the networks of the first experiment on the same test images, by "
+        "McNemar's exact test. It compares trained networks, not recipes: the networks differ in "
+        "training and may differ in architecture."
+    )
+    frame = pd.DataFrame(rows, columns=columns)
+    return markdown_table(frame, caption, "q6-headline-mcnemar").strip()
+
+
+def curve_words(headline: Headline, quoted: dict[str, str]) -> str:
+    """The learning curve, the way to 98 % and 99 %, and which loss ends lower."""
+    ways = " and ".join(
+        f"{goal} % at no evaluation"
+        if quoted[f"minutes_to_{goal}"] == "not reached"
+        else f"{goal} % after {quoted[f'minutes_to_{goal}']} minutes"
+        for goal in (98, 99)
+    )
+    last = headline.curves[0].iloc[-1]
+    place = "below" if fits_better(headline) else "at or above"
+    figure = drawn(
+        "headline_curve",
+        f"Learning curve of the {headline.member.label}. Left: cross-entropy. Right: validation "
+        "error. The vertical axes are logarithmic; below are the images seen, above the minutes "
+        "of training, evaluation excluded.",
+        "Two panels: training and validation loss, and validation error, against images seen.",
+    )
+    return f"""**Learning curve.** The validation accuracy first reaches {ways}. The training loss
+({last["train_loss"]:.4f} at the end) ends {place} the validation loss ({last["val_loss"]:.4f}).
+It is a mean over the batches as the recipe presents them, with augmentation and other
+regularisation if the recipe has any, so it need not be the lower one.
+
+{figure}"""
+
+
+def fits_better(headline: Headline) -> bool:
+    """Whether the network ends with a lower loss on its training images than on new ones."""
+    last = headline.curves[0].iloc[-1]
+    return bool(last["train_loss"] < last["val_loss"])
+
+
+def next_words(headline: Headline) -> str:
+    """What the run itself says about the way further up."""
+    score, known = headline.score, headline.on_label_errors
+    errors = score.total - score.count
+    if headline.member.arm.settings["label_smoothing"]:
+        lever = (
+            "Label smoothing puts a floor under the training loss, so the two losses do not tell "
+            "whether training or regularisation comes first."
+        )
+    elif fits_better(headline):
+        lever = (
+            "The network fits its training images better than new ones. This points to stronger "
+            "augmentation or regularisation before more training or a larger network."
+        )
+    else:
+        lever = (
+            "The training images, as the recipe presents them, are no easier for the network than "
+            "new ones. This points to longer training or a larger network before more "
+            "regularisation."
+        )
+    best = max(PUBLISHED, key=lambda other: other.accuracy)
+    missing = round(errors - (1 - best.accuracy) * score.total)
+    gap = (
+        f"It makes {missing:,} errors more than the best ViT of @tbl-q6-headline-published."
+        if missing > 0
+        else "No ViT of @tbl-q6-headline-published makes fewer errors."
+    )
+    return f"""**What the run says about the next step.** {lever} {gap}
+Of its {errors:,} errors, {errors - known.as_raters:,} are not the reading of the raters. A step
+that mends fewer than {score.half_width * score.total:.0f} of them stays within half the interval
+of one test, so it has to be judged on the validation split, over seeds and image by image."""

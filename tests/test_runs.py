@@ -378,6 +378,7 @@ def test_muon_needs_blocks(config: Config) -> None:
     with pytest.raises(VitrailError, match=r"x\.arms\.a: optimizer muon .* model 'cnn'"):
         runs.expand(with_experiments(config, x=about))
 
+
 def test_null_takes_an_experiment_out(config: Config) -> None:
     merge(config, {"questions": {"q2_mlp": {"experiments": {"activation": None}}}})
     validate(config, SCHEMA)

@@ -52,7 +52,9 @@ def vit(config: Settings) -> Settings:
 @pytest.fixture
 def cnn(vit: Settings, config: Settings) -> Settings:
     """A CNN with the same budget."""
-    return relevant({**config["defaults"], **vit, "model": "cnn", "channels": 4, "optimizer": "adamw"})
+    return relevant(
+        {**config["defaults"], **vit, "model": "cnn", "channels": 4, "optimizer": "adamw"}
+    )
 
 
 def do(settings: Settings, mnist: Mnist, seed: int = 0) -> tuple[nn.Module, Any, Any, Settings]:

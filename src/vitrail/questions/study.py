@@ -107,7 +107,8 @@ class Study:
         """The trained network of an arm, by default of the first seed."""
         from vitrail.networks import load_run
 
-        return load_run(self.run_folder(arm_id, self.plan.arms[arm_id].seeds[0] if seed is None else seed))
+        first = self.plan.arms[arm_id].seeds[0]
+        return load_run(self.run_folder(arm_id, first if seed is None else seed))
 
     def images(self, count: int, arm_id: str) -> tuple[Any, np.ndarray]:
         """The first test image of each of `count` digits: (normalised tensor, raw pixels)."""

@@ -50,7 +50,9 @@ def source(*names):
 CODE_MODEL = source("model/*.py", "networks.py", "efficiency.py")
 CODE_TRAIN = [
     *CODE_MODEL,
-    *source("train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"),
+    *source(
+        "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
+    ),
     *source("run_folder.py", "settings.py"),
 ]
 CODE_QUESTIONS = source(
@@ -149,9 +151,9 @@ def training_work(arm):
 def training_rules():
     """Name, priority, seeds and arms of each rule that trains.
 
-    The outputs of a job are the runs of all its arm's seeds, so arms with other seeds are a
-    rule of their own. So are the longest trainings: priorities are fixed numbers, and one of
-    them started last would keep a single core busy at the end.
+    The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
+    their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
+    started last would keep a single core busy at the end.
     """
     work = {arm: training_work(arm) * len(PLAN.arms[arm].seeds) for arm in PLAN.arms}
     long = 2 * sum(work.values()) / len(work)

@@ -14,7 +14,11 @@ from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
 from vitrail.questions.answer import markdown_table
 
-OPTIMIZERS = {"adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
+OPTIMIZERS = {
+    "adamw": "AdamW",
+    "sgd": "SGD with Nesterov momentum",
+    "muon": "Muon for the matrices of the blocks and AdamW for the rest",
+}
 TITLES = {
     "q1_patch_embedding": "Patch embedding",
     "q2_mlp": "MLP",

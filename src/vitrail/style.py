@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.ticker import Locator
 
@@ -20,9 +21,12 @@ COLOURS = {
     "vit": "#0072b2",
     "cnn": "#d55e00",
     "timm": "#009e73",
+    "mlp": "#e69f00",
+    "logistic": "#cc79a7",
     "reference": "#7a8288",
     "accent": "#cc79a7",
 }
+MARKERS = {"vit": "o", "cnn": "s", "timm": "^", "mlp": "D", "logistic": "X"}
 SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a8288"]
 DIGITS = "Greys"  # colour map of images
 HEAT = "viridis"  # colour map of attention
@@ -78,20 +82,39 @@ def token_ticks(axes: Axes, sizes: list[int]) -> None:
     """Logarithmic axis of token counts with a tick at each size that was measured."""
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
-    axes.xaxis.set_minor_locator(_no_ticks())
+    axes.xaxis.set_minor_locator(no_ticks())
 
 
 def plain_log_ticks(axes: Axes) -> None:
     """Numbers as words read them (0.5, 2, 10) on a logarithmic y axis."""
+    axes.set_yscale("log")
+    _plain(axes.yaxis, (1, 2, 5))
+
+
+def plain_log_ticks_x(axes: Axes, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """The same on the x axis, at these multiples of each power of ten."""
+    axes.set_xscale("log")
+    _plain(axes.xaxis, subs)
+
+
+def _plain(axis: Axis, subs: tuple[int, ...]) -> None:
     import matplotlib.ticker as ticker
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_locator(_no_ticks())
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(lambda value, _: short(value))
+    axis.set_minor_locator(no_ticks())
 
 
-def _no_ticks() -> Locator:
+def short(value: float) -> str:
+    """A number in few letters: 0.5, 20, 5k, 2M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def no_ticks() -> Locator:
+    """For an axis whose minor ticks would only crowd it."""
     from matplotlib.ticker import NullLocator
 
     return NullLocator()

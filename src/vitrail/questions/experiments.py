@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from vitrail import style
 from vitrail.analysis import Estimate, count, counted, estimate, paired_difference, percent, points
 from vitrail.claims import Claim, higher_accuracy
 from vitrail.errors import VitrailError
+from vitrail.questions import experiment_figures as figures
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def accuracy(study: Study, experiment: Experiment, arm: str) -> Estimate:
@@ -56,6 +53,7 @@ def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:
                 "val_accuracy": mean_of(mine, "val_accuracy"),
                 "parameters": mean_of(mine, "parameters"),
                 "macs": mean_of(mine, "macs"),
+                "samples": mean_of(mine, "samples"),
                 "train_samples_per_second": mean_of(mine, "train_samples_per_second"),
                 "run_ids": " ".join(mine["run_id"]),
             }
@@ -75,13 +73,13 @@ def number(value: float, scale: float = 1, form: str = ",.0f") -> str:
 
 def numbers(study: Study, experiment: Experiment, table: pd.DataFrame) -> dict[str, Any]:
     """The strings that prose may quote, by arm."""
-    quoted: dict[str, Any] = {"n": str(len(study.plan.seeds))}
+    quoted: dict[str, Any] = {"n": str(len(experiment.seeds))}
     for row in table.to_dict("records"):
         name = row["arm"]
         gap = Estimate(row["difference"], row["difference_half_width"], row["seeds"])
         quoted[name.replace(".", "_")] = {
             "label": row["label"],
-            "accuracy": percent(_accuracy(row)),
+            "accuracy": accuracy_words(row),
             "errors": number(row["test_errors"]),
             "difference": points(gap),
             "parameters": number(row["parameters"]),
@@ -91,8 +89,10 @@ def numbers(study: Study, experiment: Experiment, table: pd.DataFrame) -> dict[s
     return quoted
 
 
-def _accuracy(row: dict[Any, Any]) -> Estimate:
-    return Estimate(row["test_accuracy"], row["test_accuracy_half_width"], row["seeds"])
+def accuracy_words(row: dict[Any, Any]) -> str:
+    """The accuracy of a row of `summarise`, for print."""
+    value = Estimate(row["test_accuracy"], row["test_accuracy_half_width"], row["seeds"])
+    return percent(value)
 
 
 def decided(study: Study, experiment: Experiment) -> list[Claim]:
@@ -116,7 +116,7 @@ def budget(experiment: Experiment, study: Study) -> str:
         (member.arm.settings["epochs"], member.arm.settings["train_size"])
         for member in experiment.members
     }
-    seeds = len(study.plan.seeds)
+    seeds = len(experiment.seeds)
     spent = " or ".join(
         f"{counted(epochs, 'epoch')} of {size:,} images" for epochs, size in sorted(asked)
     )
@@ -129,7 +129,7 @@ def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) ->
         {
             "Arm": [_row_label(row, experiment) for row in table.to_dict("records")],
             "Accuracy (%)": [
-                percent(_accuracy(row)).replace(" %", "") for row in table.to_dict("records")
+                accuracy_words(row).replace(" %", "") for row in table.to_dict("records")
             ],
             "Difference": [
                 "reference"
@@ -156,69 +156,18 @@ def _row_label(row: dict[Any, Any], experiment: Experiment) -> str:
     return f"{row['label']} [not run]{{.verdict .notrun}}" if not row["seeds"] else row["label"]
 
 
-def figure(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
-    """Left: accuracy with interval and each seed. Right: learning curves."""
-    import matplotlib.pyplot as plt
-
-    there = [member for member in experiment.members if _finished(table, member.name)]
-    colours = dict(zip([m.name for m in there], style.SERIES * 3, strict=False))
-    drawing, (left, right) = plt.subplots(
-        1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
-    )
-    draw_accuracies(left, study, experiment, table, colours)
-    curves = study.histories(experiment)
-    for member in there:
-        mine = curves[curves["arm"] == member.name].groupby("samples")["val_accuracy"]
-        mean = 100 * mine.mean()
-        right.plot(mean.index, mean, color=colours[member.name], marker="o", markersize=3)
-        right.fill_between(
-            mean.index, 100 * mine.min(), 100 * mine.max(), color=colours[member.name], alpha=0.15
-        )
-    right.set(xlabel="training images seen", ylabel="validation accuracy (%)")
-    right.xaxis.set_major_locator(plt.MaxNLocator(4))
-    right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
-    return drawing
-
-
-def _finished(table: pd.DataFrame, arm: str) -> bool:
-    return bool((table.loc[table["arm"] == arm, "seeds"] > 0).any())
-
-
-def draw_accuracies(
-    axes: Axes, study: Study, experiment: Experiment, table: pd.DataFrame, colours: dict[str, str]
-) -> None:
-    """One line per arm: seeds as dots, mean and 95 % interval; arms not run are named."""
-    labels = []
-    for height, row in enumerate(table.to_dict("records")):
-        labels.append(row["label"])
-        if not row["seeds"]:
-            axes.text(0.02, height, "not run", va="center", transform=axes.get_yaxis_transform())
-            continue
-        colour = colours[row["arm"]]
-        seeds = study.accuracy_by_seed(experiment, row["arm"]).values()
-        axes.scatter(
-            [100 * value for value in seeds], [height] * row["seeds"], s=16, color=colour, alpha=0.5
-        )
-        reach = (
-            0 if math.isnan(row["test_accuracy_half_width"]) else row["test_accuracy_half_width"]
-        )
-        axes.errorbar(
-            100 * row["test_accuracy"], height, xerr=100 * reach, fmt="D", color=colour,
-            markersize=5, capsize=3,
-        )  # fmt: skip
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("test accuracy (%)")
-
-
 def add(
-    study: Study, answer: Answer, stem: str, reserved: tuple[str, ...] = ()
+    study: Study,
+    answer: Answer,
+    stem: str,
+    reserved: tuple[str, ...] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Add all experiments of a question to its answer; gives the table of each.
 
     To be called when the question's own figures, tables and numbers are in place;
-    `reserved` names those that come later.
+    `reserved` names those that come later. `elsewhere` says for an experiment, by name,
+    which section shows its figures; here it gets its table and claims alone.
 
     Raises:
         VitrailError: when an experiment has the name of one of those.
@@ -233,12 +182,20 @@ def add(
                 "figure, table or number of that name already; choose another name"
             )
         table = tables[experiment.name] = summarise(study, experiment)
-        answer.figures[experiment.name] = figure(study, experiment, table)
         answer.numbers[experiment.name] = numbers(study, experiment, table)
         claims = decided(study, experiment)
         answer.claims += claims
-        answer.tables[experiment.name] = table_markdown(study, experiment, table)
-        sections.append(_section(study, experiment, answer.tables[experiment.name]))
+        printed = answer.tables[experiment.name] = table_markdown(study, experiment, table)
+        home = (elsewhere or {}).get(experiment.name)
+        if home:
+            parts = [f"Its subject is that of {home}."]
+        else:
+            answer.figures[experiment.name] = figures.draw(study, experiment, table)
+            parts = [experiment.description.strip()]
+        parts += [findings_markdown(claims), printed.strip()]
+        if not home:
+            parts.append(_figure_markdown(study, experiment))
+        sections.append("\n\n".join(filter(None, [_heading(experiment), *parts])))
     answer.tables["experiments"] = (
         "\n\n".join(sections) or "<!-- no experiment under this question -->"
     )
@@ -247,24 +204,25 @@ def add(
     return tables
 
 
-def _section(study: Study, experiment: Experiment, table: str) -> str:
-    """An experiment as a subsection of the report."""
-    name = f"{experiment.question}-{experiment.name}"
-    arms = ", ".join(member.label for member in experiment.members)
-    description = experiment.description.strip()
-    drawing = f"figures/{experiment.question}/{experiment.name}.svg"
-    return f"""### {experiment.title} {{#sec-{name}}}
+def _heading(experiment: Experiment) -> str:
+    return f"### {experiment.title} {{#sec-{experiment.question}-{experiment.name}}}"
 
-{description}
 
-{table}
+def _figure_markdown(study: Study, experiment: Experiment) -> str:
+    """The figure of an experiment with its caption, which says how to read it."""
+    caption, alternative = figures.words(experiment)
+    return figures.markdown(
+        experiment.question,
+        experiment.name,
+        f"{experiment.question}-{experiment.name}",
+        f"{experiment.title}. {caption} {budget(experiment, study)}.",
+        alternative,
+    )
 
-![{experiment.title}. Left: test accuracy of each seed (dots), their mean (diamond) and its
-95 % interval. Right: validation accuracy while training in the same
-colours, mean and range of the seeds.
-{budget(experiment, study)}.]({drawing}){{#fig-{name}
-fig-alt="Two panels comparing {arms}: accuracies with intervals, and learning curves."}}
-"""
+
+def findings_markdown(claims: list[Claim]) -> str:
+    """What came out, in sentences that the runs chose."""
+    return f"**Found.** {' '.join(claim.finding for claim in claims)}" if claims else ""
 
 
 def best_and_worst(table: pd.DataFrame) -> tuple[dict[Any, Any], dict[Any, Any]] | None:

@@ -9,9 +9,10 @@ import pandas as pd
 
 from vitrail import style
 from vitrail.analysis import count
-from vitrail.claims import holds
+from vitrail.claims import Claim, holds
+from vitrail.questions import patch_filters
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add
+from vitrail.questions.experiments import add, findings_markdown
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 
@@ -31,11 +32,16 @@ def answer(study: Study) -> Answer:
     gap = convolution_gap(network, images)
     table = patch_table(width)
     tokens = (IMAGE_SIZE // patch) ** 2
+    is_convolution = same_function(gap)
+    components = patch_filters.principal_components(
+        study.mnist.train_images[: patch_filters.IMAGES], patch
+    )
+    shared, over, k = patch_filters.excess(study, components[0])
+    follows = patch_filters.follows_pca(over, shared, k)
     sentence = (
         f"A {IMAGE_SIZE} × {IMAGE_SIZE} digit is cut into {tokens} patches of {patch} × {patch} "
-        f"pixels, and one {patch * patch} × {width} matrix projects each of them. It is the same "
-        f"function as a convolution with kernel and stride {patch}: the two differ by at most "
-        f"{gap:.1e} on ten test digits."
+        f"pixels, and one {patch * patch} × {width} matrix projects each of them. "
+        f"{is_convolution.finding} On ten test digits the two differ by at most {gap:.1e}."
     )
     result = Answer(
         sentence=sentence,
@@ -47,21 +53,21 @@ def answer(study: Study) -> Answer:
             "values": count(patch * patch),
             "parameters": count(patch * patch * width + width),
             "gap": f"{gap:.1e}",
+            "filters": {
+                "compared": count(k),
+                "overlap": f"{shared.mean:.2f}",
+                "chance": f"{shared.mean - over.mean:.2f}",
+            },
         },
-        claims=[
-            holds(
-                "q1-is-a-convolution",
-                "Projecting flattened patches and convolving with stride P are one function.",
-                f"largest difference of the two on ten test digits below {TOLERANCE:.0e}",
-                f"largest difference {gap:.1e}",
-                gap < TOLERANCE,
-            )
-        ],
+        claims=[is_convolution, follows],
         figures={
             "patches": draw_patches(raw[5], patch),
-            "filters": draw_filters(network.patch_embed.proj.weight.detach().numpy(), patch),
+            "filters": patch_filters.draw(
+                patch_filters.learned_directions(network), components, patch
+            ),
         },
         tables={
+            "filter_findings": findings_markdown([follows]),
             "patch_sizes": markdown_table(
                 table.rename(
                     columns={
@@ -76,12 +82,24 @@ def answer(study: Study) -> Answer:
                 f"channel and a width of {width}.",
                 "q1-sizes",
                 left=0,
-            )
+            ),
         },
     )
     add(study, result, "q1_patch_embedding")
     result.table = table
     return result
+
+
+def same_function(gap: float) -> Claim:
+    """Rounding is all that may lie between the two forms."""
+    return holds(
+        "q1-is-a-convolution",
+        "Projecting flattened patches and convolving with stride P are one function.",
+        f"largest difference of the two on ten test digits below {TOLERANCE:.0e}",
+        f"largest difference {gap:.1e}",
+        gap < TOLERANCE,
+        "Projecting flattened patches and convolving with stride P differ by more than rounding.",
+    )
 
 
 def convolution_gap(network: Any, images: Tensor) -> float:
@@ -132,20 +150,4 @@ def draw_patches(image: np.ndarray, patch: int) -> Figure:
         if index < len(tiles):
             cell.imshow(tiles[index], cmap=style.DIGITS, vmin=0, vmax=255)
             cell.set_title(str(index + 1), fontsize=7, loc="center", pad=2)
-    return drawing
-
-
-def draw_filters(weight: np.ndarray, patch: int) -> Figure:
-    """Principal directions of the learned projection: what it looks for in a patch."""
-    import matplotlib.pyplot as plt
-
-    _, strength, directions = np.linalg.svd(weight, full_matrices=False)
-    shown = min(16, len(directions))
-    share = strength**2 / np.sum(strength**2)
-    drawing, grid = plt.subplots(2, shown // 2, figsize=(style.WIDTH, 2.3), squeeze=False)
-    for axes, direction, part in zip(grid.flat, directions, share, strict=False):
-        reach = np.abs(direction).max()
-        axes.imshow(direction.reshape(patch, patch), cmap="RdBu_r", vmin=-reach, vmax=reach)
-        axes.set_title(f"{100 * part:.0f} %", fontsize=7.5, loc="center", pad=2)
-        axes.set_axis_off()
     return drawing

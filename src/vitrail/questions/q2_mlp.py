@@ -8,28 +8,37 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
-from vitrail.analysis import count
-from vitrail.claims import holds
+from vitrail.analysis import count, estimate
+from vitrail.claims import Claim, holds
 from vitrail.efficiency import hidden_width
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments import add
+from vitrail.questions.experiments import accuracy_words, add, decided, findings_markdown
+from vitrail.questions.hidden_inputs import hidden_inputs, mostly_negative
 from vitrail.questions.study import Study
+from vitrail.runs import Experiment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+STEM = "q2_mlp"
 TANH_BOUND = 5e-4
+ACTIVATION_NAMES = {"gelu": "GELU", "relu": "ReLU"}
+REACH = 2.7  # beyond, GELU is within a hundredth of ReLU: 2.7 Phi(-2.7) = 0.009
 
 
 def answer(study: Study) -> Answer:
     """GELU beside ReLU, the MLP's share of the block, and the activation ablation."""
     settings = study.plan.arms[study.plan.base].settings
     width, ratio = settings["embed_dim"], settings["mlp_ratio"]
+    act = ACTIVATION_NAMES[settings["act"]]
     hidden = hidden_width(width, ratio)
     mlp = 2 * width * hidden + hidden + width
     attention = 4 * width * width + 4 * width
     block = mlp + attention + 4 * width
     gap = tanh_gap()
+    inputs = [hidden_inputs(study, seed) for seed in study.plan.seeds]
+    negative = estimate([float((part < 0).mean()) for part in inputs])
+    sign = mostly_negative(negative)
     result = Answer(
         sentence="",
         table=pd.DataFrame(),
@@ -40,33 +49,43 @@ def answer(study: Study) -> Answer:
             "parameters": count(mlp),
             "share": f"{100 * mlp / block:.0f} %",
             "tanh_gap": f"{gap:.1e}",
+            "negative": f"{100 * negative.mean:.0f} %",
+            "in_reach": f"{100 * np.mean([(np.abs(p) < REACH).mean() for p in inputs]):.0f} %",
         },
-        figures={"gelu": draw_gelu()},
+        figures={"gelu": draw_gelu(inputs[0])},
+        tables={"input_findings": findings_markdown([sign])},
+        claims=[sign, tanh_is_close(gap)],
     )
-    tables = add(study, result, "q2_mlp")
-    result.claims.append(
-        holds(
-            "q2-tanh-form-is-close",
-            "The tanh form of GELU stays within 5e-4 of the exact one.",
-            "largest difference on [-6, 6]",
-            f"largest difference {gap:.1e}",
-            gap < TANH_BOUND,
-        )
-    )
-    result.sentence = (
-        f"The MLP maps each token from {width} to {hidden} units, applies GELU and maps back to "
-        f"{width}: {mlp:,} parameters, {100 * mlp / block:.0f} % of a block. "
-        + "".join(_measured(result, name) for name in tables)
+    tables = add(study, result, STEM)
+    result.sentence = " ".join(
+        [
+            f"The MLP maps each token from {width} to {hidden} units, applies {act} and maps "
+            f"back to {width}: {mlp:,} parameters, {100 * mlp / block:.0f} % of a block.",
+            *(measured(study, experiment, tables) for experiment in study.plan.of_question(STEM)),
+        ]
     )
     return result
 
 
-def _measured(result: Answer, name: str) -> str:
-    """A clause of the answer from the arms of one experiment."""
-    quoted = result.numbers[name]
-    arms = [arm for arm in quoted.values() if isinstance(arm, dict)]
-    said = "; ".join(f"{arm['label']}: {arm['accuracy']}" for arm in arms)
-    return f"Measured test accuracy: {said}. "
+def measured(study: Study, experiment: Experiment, tables: dict[str, pd.DataFrame]) -> str:
+    """The accuracies of one experiment, and what its claims found."""
+    rows = tables[experiment.name].to_dict("records")
+    said = "; ".join(f"{row['label']}: {accuracy_words(row)}" for row in rows)
+    findings = " ".join(claim.finding for claim in decided(study, experiment))
+    return f"Measured test accuracy: {said}. {findings}".strip()
+
+
+def tanh_is_close(gap: float) -> Claim:
+    """The tanh form against the exact GELU."""
+    sentence = f"The tanh form of GELU {{}} {TANH_BOUND:g} of the exact one."
+    return holds(
+        "q2-tanh-form-is-close",
+        sentence.format("stays within"),
+        "largest difference on [-6, 6]",
+        f"largest difference {gap:.1e}",
+        gap < TANH_BOUND,
+        sentence.format("does not stay within"),
+    )
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -83,20 +102,25 @@ def tanh_gap() -> float:
     return float(np.abs(gelu(x) - tanh).max())
 
 
-def draw_gelu() -> Figure:
-    """Left: GELU and ReLU. Right: their slopes."""
+def draw_gelu(inputs: np.ndarray) -> Figure:
+    """GELU and ReLU, their slopes, and the inputs that the trained network gives them."""
     import matplotlib.pyplot as plt
 
     x = np.linspace(-4, 4, 801)
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.4))
+    drawing, (left, middle, right) = plt.subplots(1, 3, figsize=(style.WIDTH, 2.3), sharex=True)
     curves = {
-        "GELU": (gelu(x), style.COLOURS["vit"]),
-        "ReLU": (np.maximum(x, 0), style.COLOURS["cnn"]),
+        "GELU": (gelu(x), style.COLOURS["vit"], "-"),
+        "ReLU": (np.maximum(x, 0), style.COLOURS["cnn"], "--"),
     }
-    for name, (y, colour) in curves.items():
-        left.plot(x, y, color=colour, label=name)
-        right.plot(x, np.gradient(y, x), color=colour, label=name)
+    for name, (y, colour, line) in curves.items():
+        left.plot(x, y, line, color=colour, label=name)
+        middle.plot(x, np.gradient(y, x), line, color=colour, label=name)
     left.set(title="activation", xlabel="input", ylabel="output")
-    right.set(title="slope", xlabel="input", ylabel="derivative")
+    middle.set(title="slope", xlabel="input", ylabel="derivative")
     left.legend()
+    bins = np.linspace(-4, 4, 65)
+    shares = np.histogram(inputs, bins)[0] / len(inputs)
+    right.stairs(100 * shares, bins, fill=True, color=style.SERIES[5])
+    right.axvline(0, color=style.INK, linewidth=0.9)
+    right.set(title="inputs in the base ViT", xlabel="input", ylabel="share of inputs (%)")
     return drawing

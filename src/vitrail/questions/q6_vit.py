@@ -2,66 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from vitrail import style
-from vitrail.analysis import counted, estimate, percent
-from vitrail.claims import holds
-from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add, error_count, mean_of
+from vitrail import drawings, style
+from vitrail.analysis import Estimate, counted, estimate, percent
+from vitrail.claims import Claim, holds
+from vitrail.questions import cost, effects, positions
+from vitrail.questions.answer import Answer
+from vitrail.questions.experiments import add, error_count, findings_markdown, mean_of
+from vitrail.questions.headline import add_headline
+from vitrail.questions.patch_shuffle_page import add_patch_shuffle
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The worked example of the lab report: width 4, positions 0 to 5.
-EXAMPLE_WIDTH, EXAMPLE_POSITIONS = 4, 6
+STEM = "q6_vit"
+GOAL = 0.97
 SHOWN_ERRORS = 24
-MODEL_NAMES = {"vit": "our ViT", "cnn": "CNN", "timm": "timm"}
 
 
 def answer(study: Study) -> Answer:
-    """Final performance of the base ViT, its errors, the ablations, accuracy against cost."""
+    """Positions, final performance, the ablations, accuracy against cost."""
     result = Answer(sentence="", table=pd.DataFrame())
     base = base_summary(study)
     value = estimate(base["test_accuracy"].tolist())
-    errors = mean_of(base, "test_errors")
-    result.numbers["base"] = {
-        "accuracy": percent(value),
-        "val_accuracy": percent(estimate(base["val_accuracy"].tolist())),
-        "errors": error_count(errors),
-        "parameters": f"{base['parameters'].iloc[0]:,}",
-        "macs": f"{base['macs'].iloc[0] / 1e6:.2f}",
-        "images_per_second": f"{mean_of(base, 'train_samples_per_second'):,.0f}",
-        "seconds": f"{mean_of(base, 'seconds'):,.0f}",
-        "samples": f"{base['samples'].iloc[0]:,}",
-        "seeds": counted(len(base), "seed"),
-    }
+    result.numbers["base"] = base_numbers(base, value)
     result.data["base_runs"] = base
-    result.tables["position_example"], worst = position_example()
-    result.numbers["position_example"] = {"worst": f"{worst:.3f}"}
-    result.claims.append(
-        holds(
-            "q6-base-reaches-97",
-            "The mean test accuracy of the base ViT is at least 97 % at this budget.",
-            "mean test accuracy over the seeds; the interval is printed beside it",
-            percent(value),
-            value.mean >= 0.97,
-        )
+    settings = study.plan.arms[study.plan.base].settings
+    result.figures["architecture"] = drawings.vit(settings, study.images(6, study.plan.base)[1][5])
+    result.claims.append(reaches_goal(value))
+    add_positions(study, result)
+    add_patch_shuffle(study, result)
+    tables = add(
+        study,
+        result,
+        STEM,
+        reserved=("effects", "cost", "errors"),
+        elsewhere={"headline": "@sec-q6-performance"},
     )
-    result.figures["errors"] = draw_errors(study)
-    result.figures["positions"] = draw_position_similarity(study)
-    tables = add(study, result, "q6_vit", reserved=("cost",))
-    if tables:
-        result.figures["cost"] = draw_cost(pd.concat(tables.values(), ignore_index=True))
-    result.sentence = (
-        f"The base ViT ({base['parameters'].iloc[0]:,} parameters, trained from scratch on "
-        f"{base['samples'].iloc[0]:,} images in {mean_of(base, 'seconds'):,.0f} s on one core) "
-        f"reaches **{percent(value)}** test accuracy over {counted(len(base), 'seed')}, "
-        f"{error_count(errors)} errors in 10,000. " + strongest(tables)
+    changes = add_comparisons(study, result, tables, float(base["samples"].min()))
+    add_headline(study, result)
+    if result.numbers["headline"]["status"] != "finished":
+        result.figures["errors"] = draw_errors(study)
+    result.sentence = " ".join(
+        filter(None, [base_words(result), headline_words(result), effects.sentence(changes)])
     )
     return result
 
@@ -78,48 +66,87 @@ def base_summary(study: Study) -> pd.DataFrame:
     )
 
 
-def strongest(tables: dict[str, pd.DataFrame]) -> str:
-    """Which ablation changes the accuracy of the ViT most, and which least."""
-    spans = {}
-    for name, table in tables.items():
-        ran = table[(table["seeds"] > 0) & (table["model"] == "vit")]
-        if len(ran) > 1:
-            spans[name] = 100 * (ran["test_accuracy"].max() - ran["test_accuracy"].min())
-    if len(spans) < 2:
-        return ""
-    most, least = max(spans, key=lambda k: spans[k]), min(spans, key=lambda k: spans[k])
+def base_numbers(base: pd.DataFrame, value: Estimate) -> dict[str, str]:
+    """The strings about the base ViT that prose may quote."""
+    return {
+        "accuracy": percent(value),
+        "val_accuracy": percent(estimate(base["val_accuracy"].tolist())),
+        "errors": error_count(mean_of(base, "test_errors")),
+        "parameters": f"{base['parameters'].iloc[0]:,}",
+        "macs": f"{base['macs'].iloc[0] / 1e6:.2f}",
+        "images_per_second": f"{mean_of(base, 'train_samples_per_second'):,.0f}",
+        "seconds": f"{mean_of(base, 'seconds'):,.0f}",
+        "samples": f"{base['samples'].iloc[0]:,}",
+        "seeds": counted(len(base), "seed"),
+    }
+
+
+def reaches_goal(value: Estimate) -> Claim:
+    """Decided where the interval of the mean lies on one side of the goal."""
+    sentence = f"The mean test accuracy of the base ViT is {{}} {100 * GOAL:.0f} % at this budget."
+    clear = abs(value.mean - GOAL) > value.half_width
+    return holds(
+        "q6-base-reaches-97",
+        sentence.format("above"),
+        f"95 % interval of the mean over the seeds lies above {100 * GOAL:.0f} %",
+        percent(value),
+        value.mean > GOAL if clear else None,
+        sentence.format("below"),
+    )
+
+
+def add_positions(study: Study, result: Answer) -> None:
+    """The worked example and the similarity of positions."""
+    result.tables["position_example"], worst = positions.worked_example()
+    result.numbers["position_example"] = {"worst": f"{worst:.3f}"}
+    result.figures["positions"] = positions.draw(study)
+    claims = positions.claims(study)
+    result.claims += claims
+    result.tables["position_findings"] = (
+        findings_markdown(claims) or "<!-- no learned positions in this study -->"
+    )
+
+
+def add_comparisons(
+    study: Study, result: Answer, tables: dict[str, pd.DataFrame], budget: float
+) -> pd.DataFrame:
+    """All experiments side by side: effects and costs. Gives the table of the effects."""
+    changes = effects.effects(study, STEM)
+    matter = effects.positions_matter_most(study, STEM)
+    result.claims += matter
+    result.data["effects"] = changes
+    result.tables["effects"] = effects.section(STEM, changes, matter)
+    if len(changes):
+        result.figures["effects"] = effects.draw(changes)
+    points = cost.points_of(tables, budget)
+    dominated = cost.claims(study, tables)
+    result.claims += dominated
+    result.tables["cost"] = cost.section(points, dominated)
+    if len(points):
+        result.figures["cost"] = cost.draw(points)
+    return changes
+
+
+def base_words(result: Answer) -> str:
+    """Size, budget and accuracy of the base ViT."""
+    base = result.numbers["base"]
     return (
-        f"Among the choices varied, {most.replace('_', ' ')} moves the mean accuracy most "
-        f"({spans[most]:.1f} points from worst to best arm) and {least.replace('_', ' ')} least "
-        f"({spans[least]:.1f} points)."
+        f"The base ViT ({base['parameters']} parameters, trained from scratch on "
+        f"{base['samples']} images in {base['seconds']} s on one core) reaches "
+        f"**{base['accuracy']}** test accuracy over {base['seeds']}, {base['errors']} errors in "
+        "10,000."
     )
 
 
-def position_example() -> tuple[str, float]:
-    """The worked table of the lab report, computed; and the largest error of what it printed."""
-    from vitrail.model import sinusoidal_1d
-
-    right = sinusoidal_1d(EXAMPLE_POSITIONS, EXAMPLE_WIDTH).numpy()
-    position = np.arange(EXAMPLE_POSITIONS)
-    # What its exponents 0/4 and 1/4 give instead of 0/4 and 2/4.
-    slow = position / 10000 ** (1 / 4)
-    printed = np.stack([np.sin(position), np.cos(position), np.sin(slow), np.cos(slow)], axis=1)
-    columns = {"k": [f"$P({k})$" for k in position]}
-    for column in range(EXAMPLE_WIDTH):
-        columns[f"column {column}"] = [decimals(value) for value in right[:, column]]
-    for column in (2, 3):
-        columns[f"lab report, column {column}"] = [decimals(value) for value in printed[:, column]]
-    caption = (
-        "The worked example of the lab report (d = 4), computed from the formula, and what its "
-        "exponents of 1/4 in place of 2/4 give in the two columns that they touch."
+def headline_words(result: Answer) -> str:
+    """What the long run reaches; nothing where there is none."""
+    found = result.numbers["headline"]
+    if found["status"] != "finished":
+        return ""
+    return (
+        f"The {found['label']} ({found['parameters']} parameters, {found['samples']} images) "
+        f"reaches **{found['accuracy']}**, {found['errors']} errors."
     )
-    table = markdown_table(pd.DataFrame(columns), caption, "q6-positions-example")
-    return table, float(np.abs(right - printed).max())
-
-
-def decimals(value: float) -> str:
-    """Four decimals with a true minus sign."""
-    return f"{value:.4f}".replace("-", "−")
 
 
 def draw_errors(study: Study) -> Figure:
@@ -138,59 +165,4 @@ def draw_errors(study: Study) -> Figure:
     for axes, index in zip(grid.flat, worst, strict=False):
         axes.imshow(study.mnist.test_images[index], cmap=style.DIGITS)
         axes.set_title(f"{truth[index]} as {guess[index]}", fontsize=8, loc="center", pad=2)
-    return drawing
-
-
-def draw_position_similarity(study: Study) -> Figure:
-    """Cosine of the learned embedding of some patches with that of all patches."""
-    import matplotlib.pyplot as plt
-
-    network: Any = study.network(study.plan.base)
-    settings = study.plan.arms[study.plan.base].settings
-    prefix, side = int(settings["class_token"]), 28 // settings["patch_size"]
-    if network.pos_embed is None:
-        table = np.zeros((side * side, 1))
-    else:
-        table = network.pos_embed.detach().numpy()[0, prefix:]
-    table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
-    similarity = table @ table.T
-    drawing, grid = plt.subplots(
-        side, side, figsize=(style.WIDTH * 0.55, style.WIDTH * 0.5), squeeze=False
-    )
-    for index, axes in enumerate(grid.flat):
-        shown = axes.imshow(similarity[index].reshape(side, side), cmap=style.HEAT, vmin=-1, vmax=1)
-        axes.set_axis_off()
-    drawing.colorbar(shown, ax=grid, shrink=0.7, label="cosine similarity")
-    return drawing
-
-
-def draw_cost(table: pd.DataFrame) -> Figure:
-    """Errors against the cost of a forward pass, one point per arm."""
-    import matplotlib.pyplot as plt
-
-    ran = table[table["seeds"] > 0].drop_duplicates("run_ids")
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.9), sharey=True)
-    for axes, column, label in (
-        (left, "macs", "MACs of one forward pass"),
-        (right, "parameters", "parameters"),
-    ):
-        for model, rows in ran.groupby("model"):
-            axes.scatter(
-                rows[column], 100 * (1 - rows["test_accuracy"]), s=28,
-                color=style.COLOURS[str(model)],
-                label=MODEL_NAMES[str(model)],
-            )  # fmt: skip
-        # Many arms cost the same; only the best of each cost is named.
-        named = ran.sort_values("test_accuracy").drop_duplicates(column, keep="last")
-        for row in named.to_dict("records"):
-            axes.annotate(
-                row["label"], (row[column], 100 * (1 - row["test_accuracy"])), fontsize=7,
-                xytext=(4, -9), textcoords="offset points",
-            )  # fmt: skip
-        axes.set(xscale="log", xlabel=label)
-        axes.xaxis.set_minor_formatter(lambda *_: "")
-        axes.margins(x=0.15)
-        style.plain_log_ticks(axes)
-    left.set_ylabel("test error (%)")
-    right.legend()
     return drawing

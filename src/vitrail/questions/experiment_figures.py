@@ -1,0 +1,98 @@
+"""The figure that every experiment gets: accuracies and curves, or a grid for two factors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from vitrail import style
+from vitrail.questions import grid_figure
+from vitrail.questions.study import Study
+from vitrail.runs import Experiment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def markdown(stem: str, name: str, label: str, caption: str, alternative: str) -> str:
+    """A figure of a question with its caption; `label` is what `@fig-` refers to."""
+    text = " ".join(caption.split())
+    return f'![{text}](figures/{stem}/{name}.svg){{#fig-{label} fig-alt="{alternative}"}}'
+
+
+def draw(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
+    """The figure of an experiment; `table` has one row per arm (`experiments.summarise`)."""
+    if len(experiment.factors) == 2:
+        return grid_figure.draw(experiment, table)
+    return draw_arms(study, experiment, table)
+
+
+def words(experiment: Experiment) -> tuple[str, str]:
+    """How to read the figure: for its caption, and for those who cannot see it."""
+    if len(experiment.factors) == 2:
+        return grid_figure.words(experiment)
+    arms = ", ".join(member.label for member in experiment.members)
+    return (
+        "Left: test accuracy of each seed (dots), their mean (diamond) and its 95 % interval. "
+        "Right: validation accuracy while training in the same colours, mean and range of the "
+        "seeds.",
+        f"Two panels comparing {arms}: accuracies with intervals, and learning curves.",
+    )
+
+
+def draw_arms(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
+    """Left: accuracy with interval and each seed. Right: learning curves."""
+    import matplotlib.pyplot as plt
+
+    there = [member for member in experiment.members if _finished(table, member.name)]
+    colours = dict(zip([m.name for m in there], style.SERIES * 3, strict=False))
+    drawing, (left, right) = plt.subplots(
+        1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
+    )
+    draw_accuracies(left, study, experiment, table, colours)
+    curves = study.histories(experiment)
+    for member in there:
+        mine = curves[curves["arm"] == member.name].groupby("samples")["val_accuracy"]
+        mean = 100 * mine.mean()
+        right.plot(mean.index, mean, color=colours[member.name], marker="o", markersize=3)
+        right.fill_between(
+            mean.index, 100 * mine.min(), 100 * mine.max(), color=colours[member.name], alpha=0.15
+        )
+    right.set(xlabel="training images seen", ylabel="validation accuracy (%)")
+    right.xaxis.set_major_locator(plt.MaxNLocator(4))
+    right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    return drawing
+
+
+def _finished(table: pd.DataFrame, arm: str) -> bool:
+    return bool((table.loc[table["arm"] == arm, "seeds"] > 0).any())
+
+
+def draw_accuracies(
+    axes: Axes, study: Study, experiment: Experiment, table: pd.DataFrame, colours: dict[str, str]
+) -> None:
+    """One line per arm: seeds as dots, mean and 95 % interval; arms not run are named."""
+    labels = []
+    for height, row in enumerate(table.to_dict("records")):
+        labels.append(row["label"])
+        if not row["seeds"]:
+            axes.text(0.02, height, "not run", va="center", transform=axes.get_yaxis_transform())
+            continue
+        colour = colours[row["arm"]]
+        seeds = study.accuracy_by_seed(experiment, row["arm"]).values()
+        axes.scatter(
+            [100 * value for value in seeds], [height] * row["seeds"], s=16, color=colour, alpha=0.5
+        )
+        half = row["test_accuracy_half_width"]
+        reach = 0 if math.isnan(half) else half
+        axes.errorbar(
+            100 * row["test_accuracy"], height, xerr=100 * reach, fmt="D", color=colour,
+            markersize=5, capsize=3,
+        )  # fmt: skip
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("test accuracy (%)")

@@ -1,0 +1,101 @@
+"""What the learned patch embedding looks for, beside the principal components of the patches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitrail import style
+from vitrail.analysis import Estimate, counted, estimate
+from vitrail.claims import Claim, holds
+from vitrail.questions.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+IMAGES = 5000  # first training images whose patches are analysed
+COMPARED = 8  # strongest directions
+
+
+def learned_directions(network: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Right singular vectors of the projection, (K, P*P), strongest first, with their shares.
+
+    A share is the squared singular value as a part of their sum.
+    """
+    weight = network.patch_embed.proj.weight.detach().numpy()
+    _, strength, directions = np.linalg.svd(weight, full_matrices=False)
+    return directions, strength**2 / np.sum(strength**2)
+
+
+def principal_components(images: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of the patches, (P*P, P*P), and their shares of the variance.
+
+    Args:
+        images: (N, H, H), cut into patches of `patch` pixels.
+    """
+    side = images.shape[1] // patch
+    cut = images.reshape(len(images), side, patch, side, patch).swapaxes(2, 3)
+    variance, vectors = np.linalg.eigh(np.cov(cut.reshape(-1, patch * patch), rowvar=False))
+    variance, vectors = variance[::-1].clip(min=0), vectors[:, ::-1]
+    return vectors.T, variance / variance.sum()
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """How much of one subspace lies in another: 0 to 1, for orthonormal rows (k, d) each.
+
+    The mean squared cosine of the principal angles; k / d for a random subspace.
+    """
+    return float(np.sum((first @ second.T) ** 2) / len(first))
+
+
+def excess(study: Study, components: np.ndarray) -> tuple[Estimate, Estimate, int]:
+    """Overlap over the seeds of the base ViT, the same minus chance, and the k compared."""
+    found, over = [], []
+    k = 1
+    for seed in study.plan.seeds:
+        directions, _ = learned_directions(study.network(study.plan.base, seed))
+        k = min(COMPARED, len(directions), len(components))
+        value = overlap(directions[:k], components[:k])
+        found.append(value)
+        over.append(value - k / directions.shape[1])
+    return estimate(found), estimate(over), k
+
+
+def follows_pca(over: Estimate, shared: Estimate, k: int) -> Claim:
+    """Has training turned the projection towards the principal components of its input?"""
+    sentence = (
+        f"The {counted(k, 'strongest direction')} of the learned projection overlap {{}} with the "
+        "strongest principal components of the patches than random directions do."
+    )
+    return holds(
+        "q1-filters-follow-pca",
+        sentence.format("more"),
+        "95 % interval over the seeds of the overlap of the two subspaces minus that by chance",
+        f"overlap {shared.mean:.2f}, by chance {shared.mean - over.mean:.2f}, over "
+        f"{counted(over.n, 'seed')}",
+        over.mean > 0 if abs(over.mean) > over.half_width else None,
+        sentence.format("less"),
+    )
+
+
+def draw(
+    learned: tuple[np.ndarray, np.ndarray], components: tuple[np.ndarray, np.ndarray], patch: int
+) -> Figure:
+    """Above: strongest directions of the projection. Below: principal components."""
+    import matplotlib.pyplot as plt
+
+    shown = min(COMPARED, len(learned[0]), len(components[0]))
+    drawing, grid = plt.subplots(2, shown, figsize=(style.WIDTH, 2.3), squeeze=False)
+    for line, (directions, shares) in zip(grid, (learned, components), strict=True):
+        for axes, direction, share in zip(line, directions, shares, strict=False):
+            # A direction and its opposite are the same; both rows show the brighter middle.
+            direction = direction * (np.sign(direction.sum()) or 1)
+            reach = np.abs(direction).max()
+            axes.imshow(direction.reshape(patch, patch), cmap="RdBu_r", vmin=-reach, vmax=reach)
+            axes.set_title(f"{100 * share:.0f} %", fontsize=7.5, loc="center", pad=2)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    for line, name in zip(grid, ("learned", "PCA of patches"), strict=True):
+        line[0].set_ylabel(name, fontsize=8.5)
+    return drawing

@@ -18,18 +18,11 @@ from made_study import around, experiment, small, table_of, write_runs
 from vitrail import data, style
 from vitrail.analysis import Estimate, estimate
 from vitrail.data import Mnist
-from vitrail.questions import (
-    cost,
-    effects,
-    hidden_inputs,
-    patch_filters,
-    patch_shuffle,
-    positions,
-    q1_patch_embedding,
-    q2_mlp,
-    q6_vit,
-)
+from vitrail.questions import hidden_inputs, patch_filters, q1_patch_embedding, q2_mlp, q6_vit
 from vitrail.questions.answer import Answer
+from vitrail.questions.experiments import cost, effects
+from vitrail.questions.positions import embedding as positions
+from vitrail.questions.positions import shuffle as patch_shuffle
 from vitrail.questions.study import Study
 from vitrail.report.source import expand
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from vitrail.claims import Claim
-from vitrail.questions import attention_claims, head_claims
-from vitrail.questions import attention_measures as measures
+from vitrail.questions.attention import claims as attention_claims
+from vitrail.questions.attention import head_claims, measures
 
 if TYPE_CHECKING:
     from vitrail.data import Mnist

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail.questions import attention_measures as measures
-from vitrail.questions.attention_scale import scale_table
+from vitrail.questions.attention import measures
+from vitrail.questions.attention.scale import scale_table
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -133,7 +133,7 @@ def test_scale_table_measures_the_gradient_that_autograd_gives() -> None:
     """One query by hand: dL/dq = scale * sum_j p_j (g·v_j - sum_i p_i g·v_i) k_j."""
     import torch
 
-    from vitrail.questions import attention_scale
+    from vitrail.questions.attention import scale as attention_scale
 
     drawn = torch.randn(4, 1, 3, 8, generator=torch.Generator().manual_seed(1))
     weights, gradients = attention_scale._through_softmax(drawn, 0.5)

@@ -11,9 +11,9 @@ import pytest
 from made_study import Table, around, experiment, small, write_runs
 from vitrail import style
 from vitrail.config import load
-from vitrail.questions import grid_figure
 from vitrail.questions.answer import Answer, claims_markdown
-from vitrail.questions.experiments import add, decided, summarise
+from vitrail.questions.experiments import grid as grid_figure
+from vitrail.questions.experiments.common import add, decided, summarise
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 

@@ -21,12 +21,12 @@ from vitrail.data import Mnist, read_idx
 from vitrail.errors import VitrailError
 from vitrail.label_errors import LABEL_ERRORS, MAJORITY, RATERS, check_labels, corrected
 from vitrail.questions.answer import Answer
-from vitrail.questions.headline import add_headline, numbers
-from vitrail.questions.headline_claims import beats, decide, matches
-from vitrail.questions.headline_figures import AS_RATERS, KNOWN, mark, votes
-from vitrail.questions.headline_page import page
-from vitrail.questions.headline_run import Headline, Rival, finished_seeds
-from vitrail.questions.headline_scores import Predictions, bin_starts, calibrate, share
+from vitrail.questions.headline.add import add_headline, numbers
+from vitrail.questions.headline.claims import beats, decide, matches
+from vitrail.questions.headline.figures import AS_RATERS, KNOWN, mark, votes
+from vitrail.questions.headline.page import page
+from vitrail.questions.headline.run import Headline, Rival, finished_seeds
+from vitrail.questions.headline.scores import Predictions, bin_starts, calibrate, share
 from vitrail.questions.study import Study
 from vitrail.report.source import expand
 
@@ -139,7 +139,7 @@ def make(
         others: tuple[int, ...] = (0,),
         **settings: Any,
     ) -> Made:
-        cnn = {"label": "small CNN", "settings": {"model": "cnn"}}
+        cnn = {"label": "small CNN", "settings": {"model": "cnn", "optimizer": "adamw"}}
         experiments: dict[str, Any] = {
             "budget": {"title": "Budget", "arms": {"vit": {"label": "base ViT"}, "cnn": cnn}}
         }
@@ -321,8 +321,8 @@ def test_claims_about_the_accuracy(
 
 
 def test_side_of_a_published_accuracy() -> None:
-    from vitrail.questions.headline_claims import PUBLISHED
-    from vitrail.questions.headline_page import side
+    from vitrail.questions.headline.claims import PUBLISHED
+    from vitrail.questions.headline.page import side
 
     score = share(9950, IMAGES)
     assert [side(score, value) for value in (0.99, 0.995, 0.999)] == ["below", "inside", "above"]

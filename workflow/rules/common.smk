@@ -57,7 +57,7 @@ CODE_TRAIN = [
 ]
 CODE_QUESTIONS = source(
     "analysis.py", "claims.py", "style.py", "efficiency.py", "scaling.py"
-) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py")
+) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py", "questions/*/*.py")
 
 
 def as_json(content):

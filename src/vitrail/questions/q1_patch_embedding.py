@@ -12,7 +12,7 @@ from vitrail.analysis import count
 from vitrail.claims import Claim, holds
 from vitrail.questions import patch_filters
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add, findings_markdown
+from vitrail.questions.experiments.common import add, findings_markdown
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 

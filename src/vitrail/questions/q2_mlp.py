@@ -12,7 +12,7 @@ from vitrail.analysis import count, estimate
 from vitrail.claims import Claim, holds
 from vitrail.efficiency import hidden_width
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments import accuracy_words, add, decided, findings_markdown
+from vitrail.questions.experiments.common import accuracy_words, add, decided, findings_markdown
 from vitrail.questions.hidden_inputs import hidden_inputs, mostly_negative
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment

@@ -9,18 +9,18 @@ import pandas as pd
 
 from vitrail.claims import Claim
 from vitrail.questions.answer import Answer
-from vitrail.questions.attention_claims import (
+from vitrail.questions.attention.claims import (
     by_seed,
     equivariant,
     of_networks,
     of_random_logits,
     of_widths,
 )
-from vitrail.questions.attention_figures import draw_maps, most_ink, row_of
-from vitrail.questions.attention_measures import START, head_width, maps_of, measured, share
-from vitrail.questions.attention_plots import draw_entropy, draw_scale
-from vitrail.questions.attention_scale import scale_markdown, scale_table
-from vitrail.questions.experiments import add, findings_markdown
+from vitrail.questions.attention.maps import draw_maps, most_ink, row_of
+from vitrail.questions.attention.measures import START, head_width, maps_of, measured, share
+from vitrail.questions.attention.plots import draw_entropy, draw_scale
+from vitrail.questions.attention.scale import scale_markdown, scale_table
+from vitrail.questions.experiments.common import add, findings_markdown
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:

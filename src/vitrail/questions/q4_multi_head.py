@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from vitrail.claims import Claim
-from vitrail.questions import head_claims
 from vitrail.questions.answer import Answer
-from vitrail.questions.attention_figures import Panel, draw_maps, most_ink, row_of
-from vitrail.questions.attention_measures import (
+from vitrail.questions.attention import head_claims
+from vitrail.questions.attention.maps import Panel, draw_maps, most_ink, row_of
+from vitrail.questions.attention.measures import (
     TRAINED,
     gain_on_ink,
     head_width,
@@ -22,8 +22,8 @@ from vitrail.questions.attention_measures import (
     uniform_distance,
     window_distance,
 )
-from vitrail.questions.attention_plots import draw_distance
-from vitrail.questions.experiments import add, decided, findings_markdown
+from vitrail.questions.attention.plots import draw_distance
+from vitrail.questions.experiments.common import add, decided, findings_markdown
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 

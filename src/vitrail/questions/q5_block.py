@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.claims import Claim, holds
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments import add
+from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import pandas as pd
 from vitrail import drawings, style
 from vitrail.analysis import Estimate, counted, estimate, percent
 from vitrail.claims import Claim, holds
-from vitrail.questions import cost, effects, positions
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments import add, error_count, findings_markdown, mean_of
-from vitrail.questions.headline import add_headline
-from vitrail.questions.patch_shuffle_page import add_patch_shuffle
+from vitrail.questions.experiments import cost, effects
+from vitrail.questions.experiments.common import add, error_count, findings_markdown, mean_of
+from vitrail.questions.headline.add import add_headline
+from vitrail.questions.positions import embedding as positions
+from vitrail.questions.positions.shuffle_page import add_patch_shuffle
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:

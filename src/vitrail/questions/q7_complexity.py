@@ -13,7 +13,7 @@ from vitrail.claims import Claim, holds
 from vitrail.efficiency import crossover, local_slope, quadratic_share
 from vitrail.files import read_json
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add
+from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 from vitrail.scaling import Slope, local_slopes, predicted_slopes
 

@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail.analysis import mcnemar
 from vitrail.files import read_json
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiments import add
+from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 from vitrail.settings import steps_of

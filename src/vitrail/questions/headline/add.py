@@ -10,12 +10,12 @@ import pandas as pd
 
 from vitrail.analysis import counted, percent
 from vitrail.label_errors import LABEL_ERRORS
-from vitrail.questions import headline_figures as figures
 from vitrail.questions.answer import Answer
-from vitrail.questions.headline_claims import decide
-from vitrail.questions.headline_page import absent, page
-from vitrail.questions.headline_run import NAME, STEM, Headline, finished_seeds
-from vitrail.questions.headline_scores import Predictions
+from vitrail.questions.headline import figures
+from vitrail.questions.headline.claims import decide
+from vitrail.questions.headline.page import absent, page
+from vitrail.questions.headline.run import NAME, STEM, Headline, finished_seeds
+from vitrail.questions.headline.scores import Predictions
 from vitrail.questions.study import Study
 
 MILESTONES = (0.98, 0.99)  # validation accuracies whose time is told

@@ -6,9 +6,9 @@ import numpy as np
 
 from vitrail.analysis import counted
 from vitrail.label_errors import MAJORITY, RATED, RATERS
-from vitrail.questions.headline_figures import AS_RATERS, KNOWN, SHOWN
-from vitrail.questions.headline_run import Headline
-from vitrail.questions.headline_scores import Predictions, share
+from vitrail.questions.headline.figures import AS_RATERS, KNOWN, SHOWN
+from vitrail.questions.headline.run import Headline
+from vitrail.questions.headline.scores import Predictions, share
 
 UNSURE = 100  # images that a person could look at again
 

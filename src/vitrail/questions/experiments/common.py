@@ -11,8 +11,8 @@ import pandas as pd
 from vitrail.analysis import Estimate, count, counted, estimate, paired_difference, percent, points
 from vitrail.claims import Claim, higher_accuracy
 from vitrail.errors import VitrailError
-from vitrail.questions import experiment_figures as figures
 from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.experiments import figures
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 

@@ -6,16 +6,16 @@ import pandas as pd
 
 from vitrail.analysis import counted, percent
 from vitrail.questions.answer import markdown_table
-from vitrail.questions.headline_claims import PUBLISHED, p_words
-from vitrail.questions.headline_error_page import (
+from vitrail.questions.headline.claims import PUBLISHED, p_words
+from vitrail.questions.headline.error_page import (
     calibration_words,
     confusion_words,
     drawn,
     gallery_words,
     label_error_words,
 )
-from vitrail.questions.headline_run import Headline
-from vitrail.questions.headline_scores import Share
+from vitrail.questions.headline.run import Headline
+from vitrail.questions.headline.scores import Share
 
 
 def absent(sentence: str) -> str:
@@ -34,7 +34,7 @@ def page(headline: Headline, quoted: dict[str, str]) -> str:
 
     Args:
         headline: the run.
-        quoted: its numbers for prose, see `vitrail.questions.headline.numbers`.
+        quoted: its numbers for prose, see `vitrail.questions.headline.add.numbers`.
     """
     parts = [
         score_words(headline, quoted),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vitrail.analysis import Estimate, McNemar, estimate, mcnemar
 from vitrail.files import read_json
-from vitrail.questions.headline_scores import (
+from vitrail.questions.headline.scores import (
     Calibration,
     OnLabelErrors,
     Predictions,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vitrail.analysis import Estimate, counted, estimate
 from vitrail.claims import Claim, holds
-from vitrail.questions.attention_measures import START, TRAINED, share
+from vitrail.questions.attention.measures import START, TRAINED, share
 
 EXACT = 1e-5  # rounding of float32 sums
 SAME_ENTROPY, LOST_ENTROPY = 0.05, 0.1

@@ -10,8 +10,8 @@ import pandas as pd
 from vitrail import style
 from vitrail.analysis import CONFIDENCE, Estimate, counted, paired_difference, points
 from vitrail.claims import Claim, holds
-from vitrail.questions.experiment_figures import markdown
-from vitrail.questions.experiments import findings_markdown
+from vitrail.questions.experiments.common import findings_markdown
+from vitrail.questions.experiments.figures import markdown
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 

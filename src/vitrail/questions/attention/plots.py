@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
-from vitrail.questions.attention_measures import START, TRAINED
+from vitrail.questions.attention.measures import START, TRAINED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vitrail.analysis import CONFIDENCE, percent
 from vitrail.claims import Claim, holds
-from vitrail.questions.headline_run import Headline, Rival
-from vitrail.questions.headline_scores import Share
+from vitrail.questions.headline.run import Headline, Rival
+from vitrail.questions.headline.scores import Share
 
 TARGET = 0.994
 MOST_PARAMETERS = 500_000

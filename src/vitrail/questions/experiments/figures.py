@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from vitrail import style
-from vitrail.questions import grid_figure
+from vitrail.questions.experiments import grid as grid_figure
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 

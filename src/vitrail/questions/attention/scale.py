@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail.questions.answer import markdown_table
-from vitrail.questions.attention_measures import entropy_share, share
+from vitrail.questions.attention.measures import entropy_share, share
 
 if TYPE_CHECKING:
     from torch import Tensor

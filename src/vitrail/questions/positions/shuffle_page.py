@@ -11,9 +11,9 @@ from vitrail import style
 from vitrail.analysis import Estimate, count, estimate, paired_difference, percent, points
 from vitrail.claims import Claim
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.experiment_figures import markdown
-from vitrail.questions.experiments import findings_markdown
-from vitrail.questions.patch_shuffle import (
+from vitrail.questions.experiments.common import findings_markdown
+from vitrail.questions.experiments.figures import markdown
+from vitrail.questions.positions.shuffle import (
     EVERY,
     NAME,
     by_seed,

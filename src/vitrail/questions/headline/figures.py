@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from vitrail import style
 from vitrail.label_errors import LABEL_ERRORS, LabelError
-from vitrail.questions.headline_scores import Calibration, Predictions
+from vitrail.questions.headline.scores import Calibration, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

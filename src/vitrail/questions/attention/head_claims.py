@@ -8,8 +8,8 @@ import pandas as pd
 
 from vitrail.analysis import estimate
 from vitrail.claims import Claim, holds
-from vitrail.questions.attention_claims import EXACT, by_seed, over_seeds, paired
-from vitrail.questions.attention_measures import START, TRAINED, share
+from vitrail.questions.attention.claims import EXACT, by_seed, over_seeds, paired
+from vitrail.questions.attention.measures import START, TRAINED, share
 
 
 def difference_words(gap: float) -> str:

@@ -53,9 +53,16 @@ class Study:
     def summary(self, arm_id: str, seed: int) -> dict[str, Any]:
         """The figures of a run, or the reason why there are none."""
         path = self.run_folder(arm_id, seed) / "summary.json"
-        if not path.exists():
-            raise VitrailError(f"{path} is missing; run snakemake --cores all again")
-        return read_json(path)
+        if path not in self._summaries:
+            if not path.exists():
+                raise VitrailError(f"{path} is missing; run snakemake --cores all again")
+            self._summaries[path] = read_json(path)
+        return self._summaries[path]
+
+    @cached_property
+    def _summaries(self) -> dict[Path, dict[str, Any]]:
+        """What was read: tables, figures and claims ask for the same runs many times."""
+        return {}
 
     def runs(self, experiment: Experiment) -> pd.DataFrame:
         """One row per run of an experiment: arm, label, seed and the summary's figures."""

@@ -59,8 +59,12 @@ def test_one_kind_of_block_compares_nothing() -> None:
 @pytest.mark.parametrize("depths", [(4,), (4, 8), (1, 2, 3)])
 def test_every_arm_is_drawn_in_the_panel_of_its_depth(depths: tuple[int, ...]) -> None:
     style.use()
-    drawing = draw_norms(lengths(3.0, 1.5, depths))
+    norms = lengths(3.0, 1.5, depths)
+    norms.loc[norms["depth"] == depths[-1], "length"] *= 2  # the deepest grow further
+    drawing = draw_norms(norms)
     assert len(drawing.axes) == len(depths)
+    low, high = drawing.axes[0].get_ylim()
+    assert low == 0 and high > 6, "every panel's tokens fit, not those of the first alone"
     for axes, depth in zip(drawing.axes, depths, strict=True):
         assert axes.get_title(loc="left") == f"{depth} blocks"
         assert len(axes.lines) == 4

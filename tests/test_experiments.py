@@ -44,10 +44,10 @@ def test_every_claim_of_the_config_turns(
 
     verdict, finding = came_out(around(0.95), around(0.91))
     assert verdict == "supported"
-    assert finding.startswith(f"{names[0]} is better than {names[1]} by 4.00")
+    assert finding.startswith(f"Here {names[0]} is better than {names[1]} by 4.00")
     verdict, finding = came_out(around(0.91), around(0.95))
     assert verdict == "refuted"
-    assert finding.startswith(f"{names[1]} is better than {names[0]} by 4.00")
+    assert finding.startswith(f"Here {names[1]} is better than {names[0]} by 4.00")
     verdict, finding = came_out({0: 0.9, 1: 0.94, 2: 0.92}, {0: 0.93, 1: 0.91, 2: 0.92})
     assert (verdict, "cannot be told apart" in finding) == ("undecided", True)
     verdict, finding = came_out({0: 0.9}, {0: 0.95})
@@ -98,7 +98,7 @@ def test_the_section_says_what_was_found(two_arms: Any) -> None:
     ):
         answer, _ = two_arms(values)
         section = answer.tables["experiments"]
-        assert f"**Found.** arm {ahead} is better than arm {behind} by 5.00" in section
+        assert f"**Found.** Here arm {ahead} is better than arm {behind} by 5.00" in section
         assert f"arm {behind} is better" not in section
         assert ("refuted" in claims_markdown(answer.claims)) == (ahead == "relu")
         assert set(answer.figures) == {"activation"}

@@ -55,16 +55,16 @@ def _verdict(difference: Estimate) -> Verdict:
 def compared(first: str, second: str, difference: Estimate) -> str:
     """What the runs say of two arms, for prose: the winner is named only when there is one."""
     if difference.n == 0:
-        return f"{first} and {second} could not be compared: one of them did not run."
+        return f"Here {first} and {second} could not be compared: one of them did not run."
     if math.isnan(difference.half_width):
         ahead, behind = (first, second) if difference.mean >= 0 else (second, first)
         return f"With one seed, {ahead} is ahead of {behind}, which one seed cannot decide."
     verdict = _verdict(difference)
     if verdict == "undecided":
-        return f"{first} and {second} cannot be told apart ({points(difference)} points)."
+        return f"Here {first} and {second} cannot be told apart ({points(difference)} points)."
     ahead, behind = (first, second) if verdict == "supported" else (second, first)
     size = Estimate(abs(difference.mean), difference.half_width, difference.n)
-    return f"{ahead} is better than {behind} by {points(size).removeprefix('+')} points."
+    return f"Here {ahead} is better than {behind} by {points(size).removeprefix('+')} points."
 
 
 def holds(

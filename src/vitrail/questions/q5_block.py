@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.claims import Claim, holds
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments.common import add
+from vitrail.questions.experiments.common import add, decided
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:
@@ -29,7 +29,11 @@ def answer(study: Study) -> Answer:
     result.data["token_norms"] = norms
     result.figures["token_norms"] = draw_norms(norms)
     add(study, result, "q5_block")
-    findings = " ".join(claim.finding for claim in result.claims)
+    findings = " ".join(
+        f"{experiment.title}: {' '.join(claim.finding for claim in decided(study, experiment))}"
+        for experiment in study.plan.of_question("q5_block")
+        if experiment.claims
+    )
     result.claims += growth_claims(norms)
     result.sentence = (
         "A block is attention, then an MLP, each added to what it read. ViT normalises the input "
@@ -123,8 +127,9 @@ def draw_norms(norms: pd.DataFrame) -> Figure:
                 rows["after_block"], rows["length"], color=colours[str(norm)], label=label,
                 linestyle="-" if warm else ":", marker="o" if warm else "s", markersize=4,
             )  # fmt: skip
-        axes.set(title=f"{depth} blocks", xlabel="after block (0: the embedding)", ylim=(0, None))
+        axes.set(title=f"{depth} blocks", xlabel="after block (0: the embedding)")
         axes.xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     panels[0, 0].set_ylabel("mean length of a token")
+    panels[0, 0].set_ylim(bottom=0)  # for all, once all are drawn
     panels[0, 0].legend()
     return drawing

@@ -115,14 +115,11 @@ def test_an_arm_that_did_not_run_is_named(two_arms: Any) -> None:
     assert texts == ["not run"]
 
 
-def test_a_section_elsewhere_has_no_figure_here(two_arms: Any) -> None:
-    answer, _ = two_arms(
-        {"gelu": 0.95, "relu": 0.9}, name="long", elsewhere={"long": "@sec-q6-performance"}
-    )
-    section = answer.tables["experiments"]
-    assert "@sec-q6-performance" in section
-    assert "### A title" in section and "| arm relu |" in section
-    assert "svg" not in section and answer.figures == {}
+def test_what_is_shown_elsewhere_has_numbers_and_claims_alone(two_arms: Any) -> None:
+    answer, _ = two_arms({"gelu": 0.95, "relu": 0.9}, name="long", elsewhere=("long",))
+    assert "no experiment under this question" in answer.tables["experiments"]
+    assert "long" not in answer.tables and answer.figures == {}
+    assert answer.numbers["long"]["gelu"]["accuracy"].startswith("95.0")
     assert [claim.id for claim in answer.claims] == ["q2-x"]
 
 

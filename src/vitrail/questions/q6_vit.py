@@ -43,7 +43,7 @@ def answer(study: Study) -> Answer:
         result,
         STEM,
         reserved=("effects", "cost", "errors"),
-        elsewhere={"headline": "@sec-q6-performance"},
+        elsewhere=("headline",),
     )
     changes = add_comparisons(study, result, tables, float(base["samples"].min()))
     add_headline(study, result)

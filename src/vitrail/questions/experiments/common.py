@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -161,13 +160,13 @@ def add(
     answer: Answer,
     stem: str,
     reserved: tuple[str, ...] = (),
-    elsewhere: Mapping[str, str] | None = None,
+    elsewhere: tuple[str, ...] = (),
 ) -> dict[str, pd.DataFrame]:
     """Add all experiments of a question to its answer; gives the table of each.
 
     To be called when the question's own figures, tables and numbers are in place;
-    `reserved` names those that come later. `elsewhere` says for an experiment, by name,
-    which section shows its figures; here it gets its table and claims alone.
+    `reserved` names those that come later. Experiments named in `elsewhere` have numbers
+    and claims, but no section here: another part of the chapter shows them.
 
     Raises:
         VitrailError: when an experiment has the name of one of those.
@@ -185,17 +184,18 @@ def add(
         answer.numbers[experiment.name] = numbers(study, experiment, table)
         claims = decided(study, experiment)
         answer.claims += claims
+        if experiment.name in elsewhere:
+            continue
         printed = answer.tables[experiment.name] = table_markdown(study, experiment, table)
-        home = (elsewhere or {}).get(experiment.name)
-        if home:
-            parts = [f"Its subject is that of {home}."]
-        else:
-            answer.figures[experiment.name] = figures.draw(study, experiment, table)
-            parts = [experiment.description.strip()]
-        parts += [findings_markdown(claims), printed.strip()]
-        if not home:
-            parts.append(_figure_markdown(study, experiment))
-        sections.append("\n\n".join(filter(None, [_heading(experiment), *parts])))
+        answer.figures[experiment.name] = figures.draw(study, experiment, table)
+        parts = [
+            _heading(experiment),
+            experiment.description.strip(),
+            findings_markdown(claims),
+            printed.strip(),
+            _figure_markdown(study, experiment),
+        ]
+        sections.append("\n\n".join(filter(None, parts)))
     answer.tables["experiments"] = (
         "\n\n".join(sections) or "<!-- no experiment under this question -->"
     )

@@ -15,6 +15,7 @@ from vitrail.analysis import (
     count,
     estimate,
     mcnemar,
+    p_words,
     paired_difference,
     percent,
     points,
@@ -229,3 +230,10 @@ def test_finding_does_not_depend_on_the_order(first: list[float], second: list[f
     )
     if there.verdict != "undecided":
         assert there.finding == reversed_.finding != back.finding
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0123, "0.012"), (1.0, "1"), (3e-9, "3e-09"), (0.0, "< 1e-16")]
+)
+def test_a_p_value_is_never_printed_as_zero(value: float, words: str) -> None:
+    assert p_words(value) == words

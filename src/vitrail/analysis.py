@@ -105,3 +105,8 @@ def count(value: float) -> str:
 def counted(number: float, noun: str) -> str:
     """A number with its noun: "1 seed", "3 seeds", "0.3 epochs"."""
     return f"{number:,g} {noun}" if number == 1 else f"{number:,g} {noun}s"
+
+
+def p_words(value: float) -> str:
+    """A p-value for print; what a float cannot tell from zero is not printed as zero."""
+    return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"

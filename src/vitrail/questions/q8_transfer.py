@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from vitrail.analysis import mcnemar
+from vitrail.analysis import mcnemar, p_words
 from vitrail.files import read_json
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments.common import add
@@ -161,11 +161,6 @@ def head_to_head(study: Study, experiment: Experiment) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def p_words(value: float) -> str:
-    """A p-value for print; what a float cannot tell from zero is not printed as zero."""
-    return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"
 
 
 def mcnemar_markdown(pairs: list[dict[str, Any]]) -> str:

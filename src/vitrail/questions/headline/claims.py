@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitrail.analysis import CONFIDENCE, percent
+from vitrail.analysis import CONFIDENCE, p_words, percent
 from vitrail.claims import Claim, holds
 from vitrail.questions.headline.run import Headline, Rival
 from vitrail.questions.headline.scores import Share
@@ -132,8 +132,3 @@ def agrees_with_raters(headline: Headline) -> Claim:
         "Where raters agree that a test label is wrong, the headline ViT more often repeats "
         "the label.",
     )
-
-
-def p_words(value: float) -> str:
-    """A p-value for print; what a float cannot tell from zero is not printed as zero."""
-    return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vitrail.analysis import counted, percent
+from vitrail.analysis import counted, p_words, percent
 from vitrail.questions.answer import markdown_table
-from vitrail.questions.headline.claims import PUBLISHED, p_words
+from vitrail.questions.headline.claims import PUBLISHED
 from vitrail.questions.headline.error_page import (
     calibration_words,
     confusion_words,

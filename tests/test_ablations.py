@@ -52,6 +52,12 @@ TURNING: dict[str, tuple[Any, str, str]] = {
         lambda gap: positions.grid_claim("q6-positions", "the base ViT", gap),
         "are more alike", "are less alike",
     ),
+    "q6-positions-leave-their-start": (
+        lambda gap: positions.start_claim(
+            "q6-positions", "the base ViT", Estimate(0.9 - gap.mean, gap.half_width, gap.n)
+        ),
+        "Training moves", "hardly moves",
+    ),
     "q1-filters-follow-pca": (
         lambda gap: patch_filters.follows_pca(gap, shifted(gap, 0.2), 8),
         "overlap more with", "overlap less with",
@@ -74,6 +80,10 @@ def test_a_claim_turns_with_its_number(name: str) -> None:
     for value in (UNCLEAR, ONE_SEED):
         assert decide(value).verdict == "undecided"
         assert decide(value).finding.startswith("The runs do not decide this")
+
+
+def test_four_in_ten_are_not_most() -> None:
+    assert hidden_inputs.mostly_negative(Estimate(0.4, 0.05, 3)).verdict == "refuted"
 
 
 def test_computed_claims_turn() -> None:

@@ -14,6 +14,7 @@ from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
 from vitrail.questions.answer import markdown_table
 
+BASE = "base"  # name of the base ViT in the run table
 OPTIMIZERS = {
     "adamw": "AdamW",
     "sgd": "SGD with Nesterov momentum",
@@ -53,7 +54,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "cores": str(facts["cores"]),
         "platform": facts["platform"],
         "commit": facts["commit"],
-        "optimizer": " and ".join(OPTIMIZERS[name] for name in sorted(set(runs["optimizer"]))),
+        "optimizer": OPTIMIZERS[runs.loc[runs["arm"] == BASE, "optimizer"].iloc[0]],
         "data_route": facts["data"]["route"],
         **facts["versions"],
     }

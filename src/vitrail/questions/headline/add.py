@@ -101,7 +101,7 @@ def numbers(headline: Headline) -> dict[str, str]:
         "macs": f"{last['macs'] / 1e6:.2f}",
         "samples": f"{last['samples']:,}",
         "epochs": f"{headline.member.arm.settings['epochs']:g}",
-        "minutes": f"{headline.curves[0]['minutes'].iloc[-1]:,.0f}",
+        "minutes": f"{headline.curves[0]['minutes'].iloc[-1]:,.1f}",
         "nll": f"{seen.losses.mean():.4f}",
         "ece": f"{100 * calibration.ece:.2f}",
         "ece_by_chance": f"{100 * calibration.ece_by_chance:.2f}",

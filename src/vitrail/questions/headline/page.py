@@ -63,7 +63,7 @@ def score_words(headline: Headline, quoted: dict[str, str]) -> str:
     return f"""**The long run.** {headline.experiment.description.strip()}
 The {headline.member.label} has {quoted["parameters"]} parameters and {quoted["macs"]} million
 multiply-accumulates per image. It saw {quoted["samples"]} training images
-({quoted["epochs"]} epochs) in {quoted["minutes"]} minutes
+({quoted["epochs"]} epochs) in {quoted["minutes"]} minutes of training
 ({facts["hardware"]}, {counted(facts["threads"], "thread")}).
 It reads **{quoted["accuracy"]}** of the test digits right, which is
 **{quoted["errors"]} errors** in {quoted["images"]};

@@ -100,7 +100,7 @@ def growth_claims(norms: pd.DataFrame) -> list[Claim]:
             "q5-pre-norm-grows",
             "Tokens grow more from the embedding to the last block under pre-norm than under "
             "post-norm.",
-            "smallest growth of a pre-norm arm above the largest of a post-norm one, first seed of each",
+            "smallest growth of a pre-norm arm above the largest of a post-norm arm, first seeds",
             f"pre-norm {min(pre):.1f} to {max(pre):.1f} times, "
             f"post-norm {min(post):.1f} to {max(post):.1f} times (first seed of each arm)",
             min(pre) > max(post),

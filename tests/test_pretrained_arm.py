@@ -42,7 +42,8 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
         config["defaults"]
         | {"model": "timm", "timm_model": MODEL, "pretrained": TAG, "patch_size": 14}
         | {"pixel_mean": 0.5, "pixel_std": 0.5, "validation": 20, "train_size": 64}
-        | {"batch_size": 32, "epochs": 1, "evaluations": 1, "learning_rate": 1e-9}
+        | {"batch_size": 32, "epochs": 1, "evaluations": 1}
+        | {"optimizer": "adamw", "learning_rate": 1e-9}
     )
 
 

@@ -60,7 +60,7 @@ def score_words(headline: Headline, quoted: dict[str, str]) -> str:
             f"Over {quoted['seeds']} the mean is {percent(headline.accuracy)}, an interval of the "
             f"seeds. All that follows is about seed {headline.seeds[0]}."
         )
-    return f"""**The long run.** {headline.experiment.description.strip()}
+    return f"""**{headline.experiment.title}.** {headline.experiment.description.strip()}
 The {headline.member.label} has {quoted["parameters"]} parameters and {quoted["macs"]} million
 multiply-accumulates per image. It saw {quoted["samples"]} training images
 ({quoted["epochs"]} epochs) in {quoted["minutes"]} minutes of training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
@@ -71,9 +72,14 @@ def test_queries_keys_and_values_are_three_matrices() -> None:
     gradient = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
     gradient[:8] *= 1000
     qkv.grad = gradient
-    Muon([qkv], lr=1.0).step()
+    Muon([{"params": [qkv], "parts": 3}], lr=1.0).step()
     sizes = [part.norm() for part in qkv.detach().chunk(3)]
     assert max(sizes) < 1.5 * min(sizes)
+
+
+def test_rows_must_be_whole_matrices() -> None:
+    with pytest.raises(ValueError, match="8 rows are not 3 matrices"):
+        Muon([{"params": [nn.Parameter(torch.zeros(8, 8))], "parts": 3}])
 
 
 def test_muon_takes_matrices_only() -> None:
@@ -113,26 +119,57 @@ def test_muon_trains_the_matrices_of_the_blocks(config: Settings) -> None:
     network = build(settings)
     muon, adamw = make_optimizers(network, settings)
     names = {id(p): name for name, p in network.named_parameters()}
-    matrices = {names[id(p)] for p in muon.param_groups[0]["params"]}
+    matrices = {names[id(p)] for group in muon.param_groups for p in group["params"]}
     assert matrices == {
         f"blocks.{block}.{part}.weight"
         for block in range(2)
         for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
     }
-    assert [group["peak"] for group in muon.param_groups] == [0.5]
+    assert [group["peak"] for group in muon.param_groups] == [0.5, 0.5]
     assert {group["peak"] for group in adamw.param_groups} == {0.25}
     set_rates([muon, adamw], 0.5)
     assert muon.param_groups[0]["lr"] == 0.25
     assert adamw.param_groups[0]["lr"] == 0.125
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_heads": 1, "head_dim": 16},  # qkv (48, 16)
+        {"num_heads": 3, "head_dim": 16},  # qkv (144, 16)
+        {"mlp_ratio": 3},  # fc1 (48, 16), shaped like qkv
+    ],
+)
+def test_muon_knows_queries_keys_and_values_by_name(
+    config: Settings, changes: dict[str, Any]
+) -> None:
+    """Whatever the width of the heads, and whatever else has three times as many rows."""
+    settings = small(config, optimizer="muon", **changes)
+    network = build(settings)
+    muon = make_optimizers(network, settings)[0]
+    found = {id(p): group["parts"] for group in muon.param_groups for p in group["params"]}
+    for name, p in network.named_parameters():
+        if id(p) in found:
+            assert found[id(p)] == (3 if name.endswith("attn.qkv.weight") else 1), name
+
+
+DECAYS = re.compile(r"(patch_embed\.proj|attn\.(qkv|proj)|mlp\.fc[12]|head)\.weight$")
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
-def test_weight_decay_is_for_matrices(config: Settings, name: str) -> None:
-    settings = small(config, optimizer=name, weight_decay=0.3)
-    for optimizer in make_optimizers(build(settings), settings):
+@pytest.mark.parametrize("model", ["vit", "timm"])
+def test_weight_decay_is_for_weights(config: Settings, name: str, model: str) -> None:
+    """Not for biases, norms, positions or the class token, in our ViT and in timm's."""
+    asked = {"timm_model": "vit_tiny_patch16_224"} if model == "timm" else {}
+    settings = small(config, model=model, optimizer=name, weight_decay=0.3, **asked)
+    network = build(settings)
+    names = {id(p): name for name, p in network.named_parameters()}
+    assert {"cls_token", "pos_embed"} < set(names.values())
+    for optimizer in make_optimizers(network, settings):
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                assert group["weight_decay"] == (0.3 if parameter.ndim > 1 else 0)
+                decays = bool(DECAYS.search(names[id(parameter)]))
+                assert group["weight_decay"] == (0.3 if decays else 0), names[id(parameter)]
 
 
 # --- Schedules

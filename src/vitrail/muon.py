@@ -8,6 +8,7 @@ precision, because CPUs without bfloat16 arithmetic emulate it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,47 +35,45 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return x
 
 
-def parts(matrix: Tensor) -> list[Tensor]:
-    """Queries, keys and values are three matrices that share one tensor."""
-    rows, columns = matrix.shape
-    return list(matrix.chunk(3)) if rows == 3 * columns else [matrix]
-
-
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal, as the step of each matrix.
 
     Args:
-        params: matrices (rows, columns); one of three times as many rows as columns is
-            taken for the projections of queries, keys and values, three matrices.
+        params: matrices (rows, columns), or groups of them. A group with `parts=3` holds
+            tensors of three matrices one below the other, as the projections of queries,
+            keys and values are: each is made orthogonal by itself, for together the one
+            with the largest gradient would take the step of the others.
         lr: length of a step; a matrix with more rows than columns takes
             sqrt(rows / columns) times that, so that its outputs change by as much.
         momentum: share of the past in the running mean of gradients.
         weight_decay: decoupled, times `lr`.
 
     Raises:
-        ValueError: when a parameter is no matrix.
+        ValueError: when a parameter is no matrix, or `parts` does not divide its rows.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 0.02,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "parts": 1}
         super().__init__(params, defaults)
         for group in self.param_groups:
             for matrix in group["params"]:
                 if matrix.ndim != 2:
                     raise ValueError(f"Muon takes matrices, not a tensor of {matrix.ndim} axes")
+                if len(matrix) % group["parts"]:
+                    raise ValueError(f"{len(matrix)} rows are not {group['parts']} matrices")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step; equal shapes are made orthogonal together."""
         loss = closure() if closure is not None else None
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
             for matrix in group["params"]:
                 if matrix.grad is None:
                     continue
@@ -82,12 +81,12 @@ class Muon(torch.optim.Optimizer):
                 mean = state.setdefault("momentum", torch.zeros_like(matrix))
                 mean.lerp_(matrix.grad, 1 - group["momentum"])
                 update = matrix.grad.lerp(mean, group["momentum"])
-                for pair in zip(parts(matrix), parts(update), strict=True):
-                    alike.setdefault(pair[0].shape, []).append(pair)
-            for (rows, columns), pairs in alike.items():
-                updates = orthogonalise(torch.stack([update for _, update in pairs]))
-                length = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for (weight, _), direction in zip(pairs, updates, strict=True):
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.sub_(direction, alpha=length)
+                pieces = matrix.chunk(group["parts"]), update.chunk(group["parts"])
+                for weight, direction in zip(*pieces, strict=True):
+                    alike.setdefault(weight.shape, []).append((weight, direction, group))
+        for (rows, columns), steps in alike.items():
+            updates = orthogonalise(torch.stack([direction for _, direction, _ in steps]))
+            for (weight, _, group), direction in zip(steps, updates, strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.sub_(direction, alpha=group["lr"] * max(1.0, rows / columns) ** 0.5)
         return loss

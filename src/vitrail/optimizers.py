@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitrail.muon import Muon
 from vitrail.settings import Settings
@@ -28,18 +29,24 @@ def schedule(step: int, steps: int, warmup: float, shape: str = "cosine") -> flo
 def make_optimizers(network: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
     """The optimisers of a network, each parameter in one of them.
 
-    Every group keeps its peak learning rate under `peak`. Weight decay acts on matrices
-    only, as is usual for ViTs. With `optimizer="muon"` the matrices of the blocks go to
-    Muon at `matrix_learning_rate`, the rest (embeddings, norms, biases, head) to AdamW.
+    Every group keeps its peak learning rate under `peak`. Weight decay acts on the weights
+    of linear layers and convolutions only: not on vectors, and not on what a ViT names in
+    `no_weight_decay`, its class token and learned positions (as in timm). With
+    `optimizer="muon"` the matrices of the blocks go to Muon at `matrix_learning_rate`, the
+    rest (embeddings, norms, biases, head) to AdamW.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     rate, decay = settings["learning_rate"], settings["weight_decay"]
     found: list[torch.optim.Optimizer] = []
     if settings["optimizer"] == "muon":
         names = [name for name, p in trained.items() if name.startswith("blocks.") and p.ndim == 2]
-        matrices = [trained.pop(name) for name in names]
-        found.append(Muon(matrices, lr=settings["matrix_learning_rate"], weight_decay=decay))
-    groups = _by_decay(list(trained.values()), decay)
+        matrices = {name: trained.pop(name) for name in names}
+        # Known by name: with heads of their own width its shape does not tell.
+        stacked = [p for name, p in matrices.items() if name.endswith("attn.qkv.weight")]
+        single = [p for name, p in matrices.items() if not name.endswith("attn.qkv.weight")]
+        halves: list[dict[str, Any]] = [{"params": stacked, "parts": 3}, {"params": single}]
+        found.append(Muon(halves, lr=settings["matrix_learning_rate"], weight_decay=decay))
+    groups = _by_decay(network, trained, decay)
     if settings["optimizer"] == "sgd":
         found.append(torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True))
     else:
@@ -50,10 +57,16 @@ def make_optimizers(network: nn.Module, settings: Settings) -> list[torch.optim.
     return found
 
 
-def _by_decay(parameters: list[Tensor], decay: float) -> list[dict[str, object]]:
+def _by_decay(
+    network: nn.Module, trained: dict[str, nn.Parameter], decay: float
+) -> list[dict[str, Any]]:
+    """Two groups: the parameters that decay, and those that do not."""
+    named: Any = getattr(network, "no_weight_decay", set)
+    spared = named()
+    decays = {name for name, p in trained.items() if p.ndim > 1 and name not in spared}
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in trained.items() if name in decays], "weight_decay": decay},
+        {"params": [p for name, p in trained.items() if name not in decays], "weight_decay": 0.0},
     ]
 
 

@@ -67,7 +67,11 @@ def write_runs(study: Study, accuracy: Callable[[str, int], float | None]) -> No
                 "test_accuracy": value, "test_errors": round(1e4 * (1 - value)), "test_loss": 0.1,
             }  # fmt: skip
             (folder / "summary.json").write_text(json.dumps(summary))
-            curve = {"step": [1, 2], "samples": [100, 200], "val_accuracy": [value / 2, value]}
+            curve = {
+                "step": [1, 2], "epoch": [0.5, 1], "samples": [100, 200],
+                "train_loss": [2.0, 1.0 + 0.1 * seed], "val_loss": [2.0, 1.0],
+                "val_accuracy": [value / 2, value], "learning_rate": [0.001, 0],
+            }  # fmt: skip
             pd.DataFrame(curve).to_csv(folder / "history.csv", index=False)
             logits = np.random.default_rng(seed).normal(size=(200, 10)).astype(np.float32)
             np.savez_compressed(folder / "predictions.npz", test_logits=logits)

@@ -1,9 +1,9 @@
-"""Q1, Q2 and Q6: what they measure, and claims that turn when the result does."""
+"""Q1, Q2, Q5 and Q6: what they measure, and claims that turn when the result does."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ from made_study import around, experiment, small, table_of, write_runs
 from vitrail import data, style
 from vitrail.analysis import Estimate, estimate
 from vitrail.data import Mnist
-from vitrail.questions import hidden_inputs, patch_filters, q1_patch_embedding, q2_mlp, q6_vit
+from vitrail.questions import (
+    hidden_inputs,
+    patch_filters,
+    q1_patch_embedding,
+    q2_mlp,
+    q5_block,
+    q6_vit,
+)
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments import cost, effects
 from vitrail.questions.positions import embedding as positions
@@ -113,8 +120,15 @@ def choices(config: dict[str, Any]) -> Any:
         grid=experiment(vary={"depth": [1, 2], "mlp_ratio": [1, 2]}),
     )
 
-    def made(**values: float) -> Any:
-        given = {"4": 0.9, "8": 0.9, "16": 0.9, "none": 0.9, "cnn": 0.9, "line": 0.9} | values
+    def made(**values: Any) -> Any:
+        given: dict[str, Any] = {
+            "4": 0.9,
+            "8": 0.9,
+            "16": 0.9,
+            "none": 0.9,
+            "cnn": 0.9,
+            "line": 0.9,
+        } | values
         base = given.pop("base", 0.9)
         return table_of(
             config,
@@ -160,11 +174,35 @@ def test_which_change_costs_most_is_decided(choices: Any) -> None:
     assert other.verdict == "refuted"
     assert '"embed_dim 4" costs more' in other.finding
     assert "embed_dim 4" not in claim(**{"none": 0.8, "16": 0.7}).finding
+    both = claim(**{"none": 0.88, "4": 0.7, "16": 0.8})
+    assert '"embed_dim 4", "embed_dim 16" cost more' in both.finding
     level = claim(none=around(0.88), **{"4": {0: 0.85, 1: 0.91, 2: 0.88}})
     assert level.verdict == "undecided"
+    assert level.evidence.startswith("1 of 2 intervals above zero; closest is")
     without = small(choices().config, "q6_vit", width=experiment(vary={"embed_dim": [4, 8]}))
     found = effects.positions_matter_most(table_of(without, "q6_vit", {}), "q6_vit")
     assert found == []
+
+
+def test_positions_are_held_against_every_change(choices: Any) -> None:
+    """The change that lost most on average may have a wide interval, and another not."""
+    wide = {0: 0.70, 1: 0.90, 2: 0.74}
+    found = effects.positions_matter_most(
+        choices(**{"none": 0.8, "4": wide, "16": 0.79}), "q6_vit"
+    )[0]
+    assert found.verdict == "refuted"
+    assert '"embed_dim 16" costs more' in found.finding and "embed_dim 4" not in found.finding
+    assert found.evidence.startswith('0 of 2 intervals above zero; closest is "embed_dim 4": −2.00')
+
+
+def test_a_change_that_did_not_run_may_cost_more(choices: Any) -> None:
+    absent = effects.positions_matter_most(choices(**{"none": 0.8, "4": {}}), "q6_vit")[0]
+    assert absent.verdict == "undecided"
+    assert absent.evidence.endswith('"embed_dim 4": not run')
+    refuted = effects.positions_matter_most(choices(**{"none": 0.8, "4": {}, "16": 0.7}), "q6_vit")
+    assert refuted[0].verdict == "refuted"
+    untried = effects.positions_matter_most(choices(none={}), "q6_vit")[0]
+    assert untried.verdict == "undecided" and "0 of 2 intervals" in untried.evidence
 
 
 def test_the_forest_plot_has_a_line_per_effect(choices: Any) -> None:
@@ -182,12 +220,14 @@ def test_the_forest_plot_has_a_line_per_effect(choices: Any) -> None:
 # --- Cost
 
 
-def costs(choices: Any, **values: float) -> dict[str, Any]:
+def costs(choices: Any, missing: Sequence[str] = (), **values: Any) -> dict[str, Any]:
     """The claims about cost; the CNN has few parameters, much work and is fast."""
     study = choices(**values)
     rows = [("vit", 100, 1000, 10), ("cnn", 50, 2000, 20), ("line", 10, 10, 90)]
     columns = ["arm", "parameters", "macs", "train_samples_per_second"]
-    found = cost.claims(study, {"yardsticks": pd.DataFrame(rows, columns=columns)})
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[table["arm"].isin(missing), columns[1:]] = np.nan
+    found = cost.claims(study, {"yardsticks": table})
     return {claim.id.removeprefix("q6-no-better-and-cheaper-"): claim for claim in found}
 
 
@@ -197,6 +237,7 @@ def test_a_better_and_cheaper_yardstick_is_named(choices: Any) -> None:
     assert verdicts == {
         "parameters": "refuted", "macs": "supported", "samples-per-second": "refuted",
     }  # fmt: skip
+    assert found["parameters"].evidence.startswith("a CNN: −5.00")
     said = "More accurate than the base ViT in faster training: a CNN."
     assert found["samples-per-second"].finding == said
 
@@ -212,6 +253,32 @@ def test_level_yardsticks_leave_it_open(choices: Any) -> None:
     found = costs(choices, base=around(0.9), cnn=level, line=0.7)
     assert found["parameters"].verdict == "undecided"
     assert found["macs"].verdict == "supported"  # the CNN does not work less
+
+
+@pytest.mark.parametrize("missing", ["line", "cnn"])
+def test_a_yardstick_that_did_not_run_leaves_it_open(choices: Any, missing: str) -> None:
+    """What it costs is not known either, so it may be cheaper in every way."""
+    label = {"line": "a line", "cnn": "a CNN"}[missing]
+    found = costs(choices, missing=[missing], base=0.9, **{"cnn": 0.8, "line": 0.7, missing: {}})
+    assert {claim.verdict for claim in found.values()} == {"undecided"}
+    for claim in found.values():
+        assert f"{label}: not run" in claim.evidence
+        assert claim.finding.startswith("The runs do not decide this")
+
+
+def test_a_yardstick_that_ran_refutes_without_the_other(choices: Any) -> None:
+    found = costs(choices, missing=["line"], base=0.9, cnn=0.95, line={})
+    verdicts = {name: claim.verdict for name, claim in found.items()}
+    assert verdicts == {
+        "parameters": "refuted", "macs": "undecided", "samples-per-second": "refuted",
+    }  # fmt: skip
+    assert "a line: not run" in found["parameters"].evidence
+
+
+def test_without_the_base_no_yardstick_is_cheaper_or_dearer(choices: Any) -> None:
+    found = costs(choices, missing=["vit"], base={}, cnn=0.8, line=0.7)
+    assert {claim.verdict for claim in found.values()} == {"undecided"}
+    assert {claim.evidence for claim in found.values()} == {"base ViT: not run"}
 
 
 def test_the_cost_figure_tells_budgets_apart() -> None:
@@ -365,8 +432,8 @@ def answered(
         }
         by_arm = {named[name]: value for name, value in values.items()}
         write_runs(study, lambda arm, seed: by_arm.get(arm, 0.9) + 1e-4 * seed)
-        module = {"q1": q1_patch_embedding, "q2": q2_mlp, "q6": q6_vit}[stem[:2]]
-        return module.answer(study), study
+        modules = {"q1": q1_patch_embedding, "q2": q2_mlp, "q5": q5_block, "q6": q6_vit}
+        return modules[stem[:2]].answer(study), study
 
     return made
 
@@ -453,6 +520,61 @@ def test_the_answer_of_q2_turns(answered: Any, winner: str) -> None:
     settings = study.plan.arms[study.plan.base].settings
     hidden = settings["embed_dim"] * settings["mlp_ratio"]
     assert read.size == hidden_inputs.IMAGES * 5 * hidden * settings["depth"]
+
+
+@pytest.mark.parametrize("winner", ["pre", "post"])
+def test_the_answer_of_q5_turns(
+    answered: Any, config: dict[str, Any], tmp_path: Path, winner: str
+) -> None:
+    """The experiments of the shipped config, with one form of the block ahead everywhere."""
+    about = config["questions"]["q5_block"]["experiments"]
+    assert all(one["claims"] for one in about.values())
+    values = {
+        f"{name}.{arm}": (0.95 if arm.startswith(winner) else 0.9) - 0.02 * arm.endswith("cold")
+        for name, one in about.items()
+        for arm in one["arms"]
+    }
+    answer, _ = answered("q5_block", values, **about)
+    labels = {"pre": "pre-norm (ViT)", "post": "post-norm (2017)"}
+    ahead = labels.pop(winner)
+    (behind,) = labels.values()
+    for one in about.values():
+        assert f"{one['title']}: Here {ahead} is better than {behind} by 5.00" in answer.sentence
+    assert f"{behind} is better than {ahead}" not in answer.sentence
+    verdicts = {claim.id: claim.verdict for claim in answer.claims}
+    for deep in ("", "-deep"):
+        expected = "supported" if winner == "pre" else "refuted"
+        assert verdicts[f"q5-pre-beats-post{deep}"] == expected
+        assert verdicts[f"q5-post-needs-warm-up{deep}"] == "supported"
+    (growth,) = (claim for claim in answer.claims if claim.id == "q5-pre-norm-grows")
+    assert growth.evidence.count("over 3 seeds") == 2 * len(about)
+    (tmp_path / "report").mkdir()
+    text = chapter(answer, "q5_block", tmp_path / "report")
+    assert set(re.findall(r"\(figures/q5_block/(\w+)\.svg\)", text)) == set(answer.figures)
+    assert {"curves", "token_norms"} <= set(answer.figures)
+
+
+@pytest.mark.parametrize(
+    ("own", "per_cent"),
+    [({}, 50), ({"num_heads": 8, "head_dim": 16}, 33), ({"qkv_bias": False}, 50)],
+    ids=["shared width", "heads of their own width", "no bias"],
+)
+def test_the_mlp_weighs_what_it_does_in_the_network(
+    config: dict[str, Any], own: dict[str, Any], per_cent: int
+) -> None:
+    import torch
+
+    from vitrail.efficiency import count_parameters
+    from vitrail.networks import build
+
+    settings = {**config["defaults"], "embed_dim": 64, "mlp_ratio": 2, "num_heads": 4, **own}
+    with torch.device("meta"):
+        network: Any = build(settings)
+    block = network.blocks[0]
+    mlp, share = q2_mlp.weight(settings)
+    assert mlp == count_parameters(block.mlp)
+    assert share == pytest.approx(mlp / count_parameters(block))
+    assert round(100 * share) == per_cent
 
 
 def test_the_answer_of_q1_says_what_it_found(

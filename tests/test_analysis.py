@@ -20,7 +20,7 @@ from vitrail.analysis import (
     percent,
     points,
 )
-from vitrail.claims import Claim, higher_accuracy, holds
+from vitrail.claims import Claim, all_above_zero, higher_accuracy, holds
 
 MINUS = "\N{MINUS SIGN}"
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=8)
@@ -237,3 +237,13 @@ def test_finding_does_not_depend_on_the_order(first: list[float], second: list[f
 )
 def test_a_p_value_is_never_printed_as_zero(value: float, words: str) -> None:
     assert p_words(value) == words
+
+
+def test_all_intervals_have_to_lie_above_zero() -> None:
+    high, low, unclear = Estimate(0.2, 0.1, 3), Estimate(-0.2, 0.1, 3), Estimate(0.05, 0.1, 3)
+    one_seed, absent = Estimate(0.2, math.nan, 1), Estimate(math.nan, math.nan, 0)
+    assert all_above_zero([]) is True
+    assert all_above_zero([high, high]) is True
+    for open_ in (unclear, one_seed, absent):
+        assert all_above_zero([high, open_]) is None
+        assert all_above_zero(iter([open_, high, low])) is False, "one below zero is enough"

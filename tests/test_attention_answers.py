@@ -26,8 +26,8 @@ GOOD: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "entropy": ((0.9, 0.9), (0.6, 0.6)),
     "entropy_unscaled": ((0.4, 0.4), (0.2, 0.2)),
     "variance": ((1.0, 1.0), (1.1, 1.1)),
-    "moved": ((0.2, 0.2), (0.5, 0.5)),
-    "apart": ((0.4, 0.4), (0.7, 0.7)),
+    "tv_images": ((0.2, 0.2), (0.5, 0.5)),
+    "tv_heads": ((0.4, 0.4), (0.7, 0.7)),
     "distance": ((2.0, 2.0), (0.5, 1.5)),
 }
 
@@ -73,8 +73,8 @@ TURNED = {
     "q3-trained-entropy-falls-without-the-scale": table(entropy_unscaled=((0.4, 0.4), (0.2, 0.7))),
     "q3-training-sharpens-attention": table(entropy=((0.6, 0.6), (0.9, 0.9))),
     "q3-trained-variance-stays-one": table(variance=((1.0, 1.0), (3.0, 3.0))),
-    "q3-training-makes-attention-follow-the-image": table(moved=((0.5, 0.5), (0.2, 0.2))),
-    "q4-training-parts-the-heads": table(apart=((0.7, 0.7), (0.4, 0.4))),
+    "q3-training-makes-attention-follow-the-image": table(tv_images=((0.5, 0.5), (0.2, 0.2))),
+    "q4-training-parts-the-heads": table(tv_heads=((0.7, 0.7), (0.4, 0.4))),
     "q4-distance-grows-with-depth": table(distance=((2.0, 2.0), (1.5, 0.5))),
     "q4-attention-prefers-near-patches": table(distance=((2.0, 2.0), (2.5, 2.6))),
     "q4-some-head-is-local": table(distance=((2.0, 2.0), (1.5, 1.6))),
@@ -129,6 +129,8 @@ def random_claims(**changed: Sequence[float]) -> dict[str, Claim]:
         "gradient_scaled": (0.2, 0.3),
         "gradient_mean": (0.2, 0.1),
         "gradient_mean_scaled": (0.2, 0.3),
+        "gradient_share": (0.4, 0.9),
+        "gradient_share_scaled": (0.4, 0.3),
     }
     frame = pd.DataFrame({**good, **changed})
     return {claim.id: claim for claim in attention_claims.of_random_logits(frame)}
@@ -143,6 +145,8 @@ def random_claims(**changed: Sequence[float]) -> dict[str, Claim]:
         ("q3-scale-keeps-entropy", {"entropy_scaled": (0.8, 0.1)}),
         ("q3-unscaled-median-gradient-is-smaller", {"gradient": (0.2, 0.4)}),
         ("q3-unscaled-mean-gradient-is-smaller", {"gradient_mean": (0.2, 0.4)}),
+        ("q3-few-queries-get-most-of-the-gradient", {"gradient_share": (0.9, 0.4)}),
+        ("q3-few-queries-get-most-of-the-gradient", {"gradient_share_scaled": (0.3, 0.6)}),
     ],
 )
 def test_claims_about_random_logits_turn(claim_id: str, changed: dict[str, Any]) -> None:
@@ -181,7 +185,9 @@ def test_answers_say_what_was_found() -> None:
     assert "one head less entropy than four" in q3.sentence([bad])
     wrong = head_claims.equals_torch(0.1)
     assert "does not compute" in q4.sentence(4, 16, 64, wrong, "")
-    assert q4.sentence(1, 16, 64, wrong, "").startswith("One head of width 16")
+    four, one = (q4.sentence(heads, 16, 48, wrong, "") for heads in (4, 1))
+    assert four.startswith("4 heads read the same tokens, each through its own three 48 × 16")
+    assert one.startswith("One head reads") and "one 16 × 48 matrix" in one
 
 
 # The whole answers, for configs unlike the default
@@ -239,9 +245,12 @@ def tiny_study(
     return study
 
 
-@pytest.mark.parametrize("stem", ["q3_self_attention", "q4_multi_head"])
+@pytest.mark.parametrize("stem", ["q1_patch_embedding", "q3_self_attention", "q4_multi_head"])
 def test_chapter_finds_all_that_it_asks_for(tiny_study: Study, stem: str, root: Path) -> None:
-    """Whatever the config, each figure, table and number that the chapter quotes is there."""
+    """Whatever the config, each figure, table and number that the chapter quotes is there.
+
+    And each number that the answer gives is quoted, but for those of the experiments.
+    """
     import importlib
     import re
 
@@ -255,7 +264,10 @@ def test_chapter_finds_all_that_it_asks_for(tiny_study: Study, stem: str, root: 
     for figure in answer.figures.values():
         figure.draw_without_rendering()
     plt.close("all")
-    for path in re.findall(rf"var {stem[:2]}\.([\w.]+)", text):
+    quoted = re.findall(rf"var {stem[:2]}\.([\w.]+)", text)
+    experiments = {experiment.name for experiment in tiny_study.plan.of_question(stem)}
+    assert set(answer.numbers) - experiments == {path.split(".")[0] for path in quoted}
+    for path in quoted:
         value: Any = answer.numbers
         for key in path.split("."):
             value = value[key]
@@ -265,15 +277,92 @@ def test_chapter_finds_all_that_it_asks_for(tiny_study: Study, stem: str, root: 
     assert len({claim.id for claim in answer.claims}) == len(answer.claims)
 
 
-def test_start_is_the_one_that_training_starts_from(tiny_study: Study) -> None:
+class Started(Exception):
+    """Raised where training would begin."""
+
+
+def test_start_is_the_one_that_training_starts_from(
+    tiny_study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compared with the network that the step of training hands to its loop."""
     import torch
 
-    from vitrail.networks import build
+    from vitrail import train
 
+    handed: list[dict[str, Any]] = []
+
+    def caught(network: torch.nn.Module, *_: Any) -> None:
+        handed.append({name: value.clone() for name, value in network.state_dict().items()})
+        raise Started
+
+    monkeypatch.setattr(train, "fit", caught)
     settings = tiny_study.plan.arms[tiny_study.plan.base].settings
-    torch.manual_seed(1)
-    expected = build(settings).state_dict()
-    for name, value in measures.untrained(settings, 1).state_dict().items():
-        assert torch.equal(value, expected[name]), name
-    other = measures.untrained(settings, 2).state_dict()
-    assert not torch.equal(other["head.weight"], expected["head.weight"])
+    few = settings | {"validation": 100, "train_size": 500}
+    for seed in (1, 2):
+        with pytest.raises(Started):
+            train.run(few, seed, tiny_study.mnist, torch.device("cpu"), None)
+    for seed, expected in enumerate(handed, start=1):
+        for name, value in measures.untrained(settings, seed).state_dict().items():
+            assert torch.equal(value, expected[name]), name
+    assert not torch.equal(handed[0]["head.weight"], handed[1]["head.weight"])
+
+
+# What the answers measure themselves: next to nothing for the model, a lot for a broken one
+
+
+@pytest.fixture
+def network() -> Any:
+    """Two blocks of three heads, no weight at its initial value."""
+    from model_tools import small
+
+    return small(embed_dim=24, num_heads=3)
+
+
+def shifted(layer: Any, by: float) -> None:
+    """Let a layer put out something else than its weights say: larger at the first token."""
+
+    def hook(_: Any, inputs: Any, output: Any) -> Any:
+        changed = output.clone()
+        changed[:, 0] += by
+        return changed
+
+    layer.register_forward_hook(hook)
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_gaps_see_a_layer_that_does_something_else(network: Any, block: int) -> None:
+    """In whichever block it stands."""
+    from model_tools import random_images
+    from vitrail.questions.q3_self_attention import equivariance_gap
+    from vitrail.questions.q4_multi_head import parity_gaps
+
+    images = random_images()
+    to_torch, to_sum = parity_gaps(network, images)
+    assert max(equivariance_gap(network, images), to_torch or 1, to_sum) < attention_claims.EXACT
+    shifted(network.blocks[block].attn.proj, 0.3)
+    to_torch, to_sum = parity_gaps(network, images)
+    for gap in (equivariance_gap(network, images), to_torch, to_sum):
+        assert gap == pytest.approx(0.3, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["in_proj_weight", "in_proj_bias", "out_proj.weight"])
+def test_parity_sees_each_weight_of_the_copy(
+    network: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from model_tools import random_images
+    from vitrail.questions import q4_multi_head as q4
+
+    copied = q4._torch_module
+
+    def broken(ours: Any) -> Any:
+        peer = copied(ours)
+        with torch.no_grad():
+            peer.get_parameter(name).copy_(peer.get_parameter(name).roll(1, 0))
+        return peer
+
+    monkeypatch.setattr(q4, "_torch_module", broken)
+    to_torch, to_sum = q4.parity_gaps(network, random_images())
+    assert to_torch is not None and to_torch > 1e-2
+    assert to_sum < attention_claims.EXACT

@@ -142,7 +142,10 @@ def test_vit_prints_the_shapes_of_the_network_itself(name: str) -> None:
     sizes = Sizes(settings)
     assert sizes.total() == count_parameters(network)
     assert f"{count_parameters(network):,} parameters in all" in texts
-    block = count_parameters(network.blocks[0])
+    block, parts = count_parameters(network.blocks[0]), sizes.block_parameters()
+    assert sum(parts.values()) == block
+    assert parts["mlp"] == count_parameters(network.blocks[0].mlp)
+    assert parts["attention"] == count_parameters(network.blocks[0].attn)
     assert any(text.startswith(f"{block:,} parameters") for text in texts)
     for part in (network.patch_embed, network.head):
         assert f"{count_parameters(part):,} parameters" in texts

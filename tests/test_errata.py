@@ -5,6 +5,7 @@ pytest tests/test_errata.py
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import torch
 from torch import nn
 
+from vitrail.augment import augmented
+from vitrail.data import Mnist, split
 from vitrail.efficiency import (
     block_macs,
     count_macs,
@@ -25,11 +28,15 @@ from vitrail.model import (
     Block,
     Mlp,
     MultiHeadSelfAttention,
+    PatchEmbed,
     SelfAttention,
     VisionTransformer,
+    sinusoidal,
     sinusoidal_1d,
 )
-from vitrail.model.attention import attend, logit_variance
+from vitrail.model.attention import attend, attention_weights
+from vitrail.questions.positions.embedding import worked_example
+from vitrail.runs import expand
 
 ROOT = Path(__file__).parents[1]
 SMALL: dict[str, Any] = {
@@ -71,8 +78,14 @@ def test_sources_are_named() -> None:
     works = {
         "vaswani2017": ("Attention Is All You Need", "Neural Information Processing Systems"),
         "dosovitskiy2021": ("An Image is Worth 16x16 Words", "Learning Representations"),
-        "devlin2019": ("Pre-training of Deep Bidirectional Transformers", "NAACL"),
-        "zhuang2023": ("A Survey on Efficient Training of Transformers", "IJCAI"),
+        "devlin2019": (
+            "Pre-training of Deep Bidirectional Transformers",
+            "North American Chapter of the Association for Computational Linguistics",
+        ),
+        "zhuang2023": (
+            "A Survey on Efficient Training of Transformers",
+            "International Joint Conference on Artificial Intelligence",
+        ),
         "bonnaerens2023": ("Learned Thresholds Token Merging", "Transactions on Machine Learning"),
     }
     report = ROOT / "report"
@@ -92,8 +105,24 @@ def test_positional_example() -> None:
     table = sinusoidal_1d(6, 4).numpy()
     np.testing.assert_allclose(table[0], [0, 1, 0, 1], atol=1e-6)
     np.testing.assert_allclose(table[1], [0.84147, 0.54030, 0.0099998, 0.99995], atol=1e-5)
-    # Exponents 0/4 and 1/4, as the lab report works it out, are another table.
-    assert abs(table[1, 2] - np.sin(1 / 10000 ** (1 / 4))) > 0.08
+    # The lab report's i = 0, 0, 1, 1 counts pairs: 2i/d is 0 and 2/4. It took i/d.
+    i, k = np.array([0, 0, 1, 1]), np.arange(6)[:, None]
+    wave = np.array([0, 1, 0, 1]) * np.pi / 2  # a cosine is a sine that is ahead
+    np.testing.assert_allclose(table, np.sin(k / 10000 ** (2 * i / 4) + wave), atol=1e-6)
+    slip = np.sin(k / 10000 ** (i / 4) + wave)
+    np.testing.assert_allclose(slip[1], [0.84147, 0.54030, 0.09983, 0.99500], atol=1e-5)
+    assert 2 * np.pi * 10000 ** (2 / 4) == pytest.approx(628.3, abs=0.1)
+    assert 2 * np.pi * 10000 ** (1 / 4) == pytest.approx(62.8, abs=0.1)
+    turned = sinusoidal(torch.tensor([0.0, 628.3185, 62.8319]), 4).numpy()
+    np.testing.assert_allclose(turned[1, 2:], turned[0, 2:], atol=1e-5)  # a whole wave
+    assert abs(turned[2, 2:] - turned[0, 2:]).max() > 0.5  # a tenth of one
+    # What the report prints.
+    printed, worst = worked_example()
+    (row,) = [line for line in printed.splitlines() if line.startswith("| $P(1)$")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
+    assert cells == ["0.84147", "0.54030", "0.01000", "0.99995", "0.09983", "0.99500"]
+    assert worst == pytest.approx(abs(table - slip).max(), abs=1e-6)
+    assert worst == pytest.approx(0.429, abs=5e-4)
 
 
 def test_positions_index_pairs() -> None:
@@ -137,9 +166,10 @@ def test_output_projection_is_there() -> None:
 
 
 def test_scale_keeps_the_variance() -> None:
-    before, after = logit_variance(64)
-    assert before == pytest.approx(64, rel=0.1)
-    assert after == pytest.approx(1, rel=0.1)
+    """Of the model's own logits: the logarithms of a row of weights, but for a constant."""
+    query, key = torch.randn(2, 500, 64, dtype=torch.float64)
+    assert (query @ key.T).var(dim=-1).mean() == pytest.approx(64, rel=0.1)
+    assert attention_weights(query, key).log().var(dim=-1).mean() == pytest.approx(1, rel=0.1)
 
 
 def test_two_projections_are_one() -> None:
@@ -162,27 +192,55 @@ def test_two_projections_are_one() -> None:
 
 
 def test_output_matrix_is_learned() -> None:
-    """W^O is neither zero nor a power zero (the identity), and takes h d_v columns to D."""
+    """W^O takes h d_v columns to D and is trained; with a zero in its place nothing gets out."""
     attention = MultiHeadSelfAttention(32, num_heads=3, head_dim=16)
-    assert tuple(attention.proj.weight.T.shape) == (3 * 16, 32)
-    square = MultiHeadSelfAttention(32, num_heads=4)
-    x = torch.randn(2, 5, 32)
-    out = square(x)
-    out.square().mean().backward()
-    assert square.proj.weight.grad is not None
-    assert square.proj.weight.grad.abs().min() > 0
-    for other in (torch.zeros(32, 32), torch.eye(32)):
-        with torch.no_grad():
-            square.proj.weight.copy_(other)
-            assert (square(x) - out).abs().max() > 1e-2
+    matrix = attention.proj.weight
+    assert tuple(matrix.T.shape) == (3 * 16, 32)
+    optimizer = torch.optim.SGD(attention.parameters(), lr=0.1)
+    x, before = torch.randn(2, 5, 32), matrix.detach().clone()
+    attention(x).square().mean().backward()
+    assert matrix.grad is not None
+    assert matrix.grad.abs().min() > 0
+    optimizer.step()
+    assert (matrix != before).all()
+    with torch.no_grad():
+        assert (attention(x) - attention.proj.bias).abs().max() > 1e-2
+        matrix.zero_()
+        assert torch.equal(attention(x), attention.proj.bias.expand(2, 5, 32))
 
 
-def test_heads_split_the_width() -> None:
+def test_every_head_reads_all_of_x() -> None:
+    """Each of its matrices is D x D/h, and each column of X changes what each head makes of it."""
     attention = MultiHeadSelfAttention(32, 4)
-    query, key, value = attention.split_heads(torch.randn(2, 5, 32))
-    assert query.shape == key.shape == value.shape == (2, 4, 5, 8)
+    x = torch.randn(2, 5, 32)
+    parts = attention.split_heads(x)  # queries, keys, values
+    weights, biases = attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3)
+    for part, weight, bias in zip(parts, weights, biases, strict=True):
+        for head, matrix in enumerate(weight.T.split(8, dim=1)):
+            assert tuple(matrix.shape) == (32, 8)
+            own = x @ matrix + bias.split(8)[head]
+            torch.testing.assert_close(part[:, head], own, atol=1e-5, rtol=0)
+    for column in range(32):
+        changed = x.clone()
+        changed[..., column] += 1
+        for now, part in zip(attention.split_heads(changed), parts, strict=True):
+            assert (now - part).abs().amax(dim=(0, 2, 3)).min() > 1e-3
     with pytest.raises(ValueError, match="num_heads 5"):
         MultiHeadSelfAttention(32, 5)
+    assert MultiHeadSelfAttention(32, 1).head_dim == 32
+
+
+def test_self_attention_has_one_input() -> None:
+    """PyTorch's module has three; with X for all of them it is ours, with another it is not."""
+    ours = MultiHeadSelfAttention(32, 4)
+    general = nn.MultiheadAttention(32, 4, batch_first=True)
+    general.in_proj_weight, general.in_proj_bias = ours.qkv.weight, ours.qkv.bias
+    general.out_proj = ours.proj  # type: ignore[assignment]
+    assert list(inspect.signature(ours.forward).parameters) == ["x"]
+    x, y = torch.randn(2, 3, 5, 32)
+    out = ours(x)
+    torch.testing.assert_close(general(x, x, x)[0], out, atol=1e-5, rtol=0)
+    assert (general(x, y, y)[0] - out).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
@@ -200,12 +258,21 @@ def test_mlp_reads_the_attention(norm: Any) -> None:
 
 
 def test_pre_norm_has_a_last_norm() -> None:
-    assert isinstance(small().norm, nn.LayerNorm)
-    assert isinstance(small(norm="post").norm, nn.Identity)
+    """Which the head's input goes through; a post-norm block ends with one of its own."""
+    model, images = small(), torch.rand(3, 1, 28, 28)
+    normed = model(images)
+    model.norm = nn.Identity()
+    assert (model(images) - normed).abs().max() > 0.1 * normed.abs().max()
+    post = small(norm="post")
+    last = post.norm(post.blocks(post.embed(images)))
+    torch.testing.assert_close(last.mean(dim=-1), torch.zeros(3, 17), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        last.var(dim=-1, unbiased=False), torch.ones(3, 17), atol=1e-3, rtol=0
+    )
 
 
 def test_mlp_works_on_every_token() -> None:
-    """And the head, a single linear layer, on the token at position 0 after the last block."""
+    """The head, a norm and a single linear layer, on the one at position 0 after the last block."""
     model = small()
     shapes: list[tuple[int, ...]] = []
     for block in model.blocks:
@@ -213,17 +280,19 @@ def test_mlp_works_on_every_token() -> None:
     seen: list[torch.Tensor] = []
     model.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     images = torch.rand(3, 1, 28, 28)
-    model(images)
+    logits = model(images)
     assert shapes == [(3, 17, 32)] * 2
     assert isinstance(model.head, nn.Linear)
-    last = model.norm(model.blocks(model.embed(images)))
-    torch.testing.assert_close(seen[0], last[:, 0])
+    last = model.blocks(model.embed(images))[:, 0]
+    normed = nn.functional.layer_norm(last, (32,), eps=model.norm.eps)  # as it starts: no scale
+    torch.testing.assert_close(seen[0], normed)
+    torch.testing.assert_close(logits, normed @ model.head.weight.T + model.head.bias)
 
 
 def test_class_token_starts_at_zero() -> None:
     model = small()
-    assert model.cls_token is not None
-    assert tuple(model.cls_token.shape) == (1, 1, 32)
+    assert isinstance(model.cls_token, nn.Parameter)
+    assert tuple(model.cls_token.shape) == (1, 1, 32)  # as wide as the embedding of a patch
     assert model.cls_token.abs().max() < 1e-4
     tokens = model.embed(torch.rand(3, 1, 28, 28))
     assert torch.equal(tokens[0, 0], tokens[2, 0])
@@ -245,6 +314,20 @@ def test_patch_embedding_is_linear() -> None:
     first = model.cls_token.expand(2, 1, 32)
     z0 = torch.cat([first, expected], dim=1) + model.pos_embed
     torch.testing.assert_close(model.embed(images), z0, atol=1e-6, rtol=0)
+
+
+def test_word_embeddings_are_learned() -> None:
+    """A row of the table is a word, all zeros but a one, times a matrix; both it and E learn."""
+    table, words = nn.Embedding(12, 8), torch.tensor([3, 7, 3])
+    coded = nn.functional.one_hot(words, 12).float()
+    torch.testing.assert_close(table(words), coded @ table.weight)
+    table(words).sum().backward()
+    assert table.weight.grad is not None
+    learnt = table.weight.grad.abs().sum(dim=1).nonzero().flatten()
+    assert learnt.tolist() == [3, 7]
+    model = small()
+    model(torch.rand(2, 1, 28, 28))[:, 0].sum().backward()
+    assert model.patch_embed.proj.weight.grad.abs().min() > 0
 
 
 def test_widths_of_the_mlp() -> None:
@@ -303,6 +386,19 @@ def test_a_kernel_knows_neighbours() -> None:
     assert gap.abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "sinusoidal_2d", "none"])
+def test_positions_fix_the_length(positions: Any) -> None:
+    """Blocks take any number of tokens; a table of positions has rows for those it was made for."""
+    model = small(pos_embed=positions)
+    model.patch_embed = PatchEmbed(35, 7, 1, 32)  # 25 patches in place of 16
+    images = torch.rand(2, 1, 35, 35)
+    if positions == "none":
+        assert model(images).shape == (2, 10)
+    else:
+        with pytest.raises(RuntimeError, match=r"tensor a \(26\) must match .* tensor b \(17\)"):
+            model(images)
+
+
 @pytest.mark.parametrize("r", [0, 2, 4])
 def test_cost_of_weights_is_linear(r: int) -> None:
     """Counted, not computed: layers with weights are linear in n, the two products quadratic.
@@ -324,17 +420,36 @@ def test_cost_of_weights_is_linear(r: int) -> None:
     assert counted(crossover // 2) == (weights // 2, products // 4)
 
 
-def test_hyperparameters_are_studied(config: dict[str, Any]) -> None:
-    """Question c names embed_dim, patch_size and the number of blocks; two more are studied."""
+def test_hyperparameters_are_studied(config: dict[str, Any], mnist: Mnist) -> None:
+    """Question c names embed_dim, patch_size and the number of blocks; two more are studied.
+
+    And what the report says of the split and the preparation of the data is what is done.
+    """
     questions = config["questions"]
     studied = questions["q6_vit"]["experiments"] | questions["q4_multi_head"]["experiments"]
     for name in ("embed_dim", "patch_size", "depth", "num_heads", "mlp_ratio"):
         values = studied[name]["vary"][name]
         assert len(set(values)) >= 3, name
         assert config["defaults"][name] in values, name
-    # What a reader needs to repeat it, and the lab report does not say.
-    assert config["data"]["validation"] > 0
-    assert {"pixel_mean", "pixel_std", "rotation", "epochs"} <= set(config["defaults"])
+    report = ROOT / "report"
+    chapter = (report / "q6_vit.qmd").read_text(encoding="utf-8")
+    _, ablations = chapter.split("{#sec-q6-ablations}")
+    assert "{{< include tables/q6_vit/experiments.md >}}" in ablations
+    chapter = (report / "q4_multi_head.qmd").read_text(encoding="utf-8")
+    assert "{{< include tables/q4_multi_head/experiments.md >}}" in chapter
+
+    methods = " ".join((report / "methods.qmd").read_text(encoding="utf-8").split())
+    assert "The last images of the training set are held out for validation" in methods
+    parts = split(mnist, 100)
+    np.testing.assert_array_equal(parts.train_images, mnist.train_images[:-100])
+    np.testing.assert_array_equal(parts.validation_images, mnist.train_images[-100:])
+    assert (
+        "used as they are, unless an experiment says that it rotates, shifts or scales" in methods
+    )
+    for experiment in expand(config).experiments:
+        said = all(word in experiment.description for word in ("rotate", "shift", "scale"))
+        assert said or not any(augmented(member.arm.settings) for member in experiment.members)
+    assert "means over seeds" in methods
     assert len(config["seeds"]) >= 3
 
 

@@ -42,6 +42,19 @@ def test_patches_come_in_reading_order() -> None:
     ]
 
 
+def test_kernels_are_the_columns_of_the_matrix() -> None:
+    """E of the report has one row for each value of a patch, one column for each of the width."""
+    embed, images = PatchEmbed(28, 7, 3, 8), random_images(2, channels=3)
+    matrix = embed.proj.weight.T
+    assert matrix.shape == (7 * 7 * 3, 8)
+    close(embed(images), cut_patches(images, (7, 7)) @ matrix + embed.proj.bias)
+    kernels = matrix.T.reshape(8, 3, 7, 7)
+    for column, kernel in enumerate(kernels):
+        bias = embed.proj.bias[column : column + 1]
+        found = F.conv2d(images, kernel[None], bias, stride=7).flatten(1)
+        close(embed(images)[..., column], found)
+
+
 @pytest.mark.parametrize("patch_size", [5, 0, -7, (7, 5), 29])
 def test_patch_size_must_divide_the_image(patch_size: int | tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="patch_size"):

@@ -159,13 +159,17 @@ def test_a_part_that_ours_lacks_is_refused_by_name(part: str) -> None:
         from_timm(theirs)
 
 
-def test_another_attention_of_timm_is_refused_by_name() -> None:
-    theirs = TimmVisionTransformer(**TINY)
+@pytest.mark.parametrize("block", [0, -1])
+def test_another_part_in_any_block_is_refused_by_name(block: int) -> None:
+    theirs = TimmVisionTransformer(**{**TINY, "depth": 2})
+    theirs.blocks[block].mlp.act = nn.SiLU()
+    with pytest.raises(ValueError, match="SiLU"):
+        from_timm(theirs)
 
     class OtherAttention(type(theirs.blocks[0].attn)):  # type: ignore[misc]
         pass
 
-    theirs.blocks[0].attn.__class__ = OtherAttention
+    theirs.blocks[block].attn.__class__ = OtherAttention
     with pytest.raises(ValueError, match="OtherAttention"):
         from_timm(theirs)
 

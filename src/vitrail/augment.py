@@ -32,7 +32,8 @@ def affine(
 
     Args:
         rotation: largest angle in degrees, either way.
-        translation: largest shift in pixels along each axis, either way.
+        translation: largest shift in pixels along each axis, either way; drawn as where the
+            pixels come from, so a positive amount moves the digit to the left or up.
         scaling: largest change of size as a fraction, either way.
         fill: value of the pixels that come from outside the image.
         generator: of the random amounts, on the CPU.

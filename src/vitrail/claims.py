@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -65,6 +66,18 @@ def compared(first: str, second: str, difference: Estimate) -> str:
     ahead, behind = (first, second) if verdict == "supported" else (second, first)
     size = Estimate(abs(difference.mean), difference.half_width, difference.n)
     return f"Here {ahead} is better than {behind} by {points(size).removeprefix('+')} points."
+
+
+def all_above_zero(gaps: Iterable[Estimate]) -> bool | None:
+    """True when every interval lies above zero, False when one lies below, else None.
+
+    A gap that was not measured, or has one seed, has no interval. For True all have to hold,
+    so their number calls for no correction (an intersection-union test, Berger 1982).
+    """
+    known = list(gaps)
+    if any(gap.high < 0 for gap in known):
+        return False
+    return True if all(gap.low > 0 for gap in known) else None
 
 
 def holds(

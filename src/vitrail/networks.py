@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, Settings
+from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings
 
-NUM_CLASSES = 10
 IN_CHANS = 1
 # Up to about so many tokens the fused kernel's fixed cost is more than it saves: a training
 # step of the base ViT with 17 tokens is 1.1 to 1.3 times faster written out (one CPU core).

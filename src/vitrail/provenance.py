@@ -40,6 +40,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     facts = read_json(folder / "runs" / finished["run_id"].iloc[0] / "env.json")
     seconds = pd.to_numeric(finished["seconds"]).sum()
     verdicts = claims["verdict"].value_counts()
+    base = runs[runs["arm"] == BASE].iloc[0]
     numbers = {
         "name": folder.name,
         "runs": str(len(runs)),
@@ -54,7 +55,8 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "cores": str(facts["cores"]),
         "platform": facts["platform"],
         "commit": facts["commit"],
-        "optimizer": OPTIMIZERS[runs.loc[runs["arm"] == BASE, "optimizer"].iloc[0]],
+        "optimizer": OPTIMIZERS[base["optimizer"]],
+        "pos_embed_std": f"{float(base['pos_embed_std']):g}",
         "data_route": facts["data"]["route"],
         **facts["versions"],
     }
@@ -62,6 +64,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         "answers": answers_table(folder, claims),
         "claims": claims_table(claims),
         "runs": runs_table(runs),
+        "minutes": minutes_table(finished),
         "missing": missing(runs),
     }
     return numbers, tables
@@ -122,6 +125,26 @@ def runs_table(runs: pd.DataFrame) -> str:
         "All arms of the study; a run's id is its arm's id and its seed.",
         "runs",
     )
+
+
+def minutes_table(finished: pd.DataFrame) -> str:
+    """Time of the trainings of each question, which an arm that several share counts once in."""
+    seconds = pd.to_numeric(finished["seconds"])
+    rows = [
+        {
+            "Question": f"{stem.split('_')[0].upper()}. {TITLES[stem]}",
+            "Runs": int(mine.sum()),
+            "Core-minutes": f"{seconds[mine].sum() / 60:.1f}",
+        }
+        for stem in STEMS
+        if (mine := finished["question"] == stem).any()
+    ]
+    caption = (
+        "Core-minutes of training and evaluation, one thread each; a run that several questions "
+        "use stands with the first. Starting processes, timing, tables, figures and the report "
+        "come on top."
+    )
+    return markdown_table(pd.DataFrame(rows), caption, "core-minutes")
 
 
 def missing(runs: pd.DataFrame) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from vitrail.errors import VitrailError
 
 IMAGE_SIZE = 28
+NUM_CLASSES = 10
 Settings = dict[str, Any]
 
 AUGMENTATIONS = ("rotation", "translation", "scaling")

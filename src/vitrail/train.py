@@ -36,6 +36,7 @@ from vitrail.run_folder import write_run
 from vitrail.settings import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
 
 EVALUATION_BATCH = 500
+MOVES = 2**32  # added to a run's seed for the random maps of its images
 Found = dict[str, Any]  # the content of weights.json
 
 
@@ -122,7 +123,8 @@ def fit(
     validation_labels = torch.from_numpy(np.array(data.validation_labels)).long().to(device)
     optimizers = make_optimizers(network, settings)
     # Its own generator: whether images are moved changes neither their order nor the start.
-    moves = torch.Generator().manual_seed(seed)
+    # Its own seed: that of `batches` would draw the maps from the numbers of the order.
+    moves = torch.Generator().manual_seed(MOVES + seed)
     steps = steps_of(settings)
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])

@@ -9,8 +9,8 @@ import numpy as np
 
 from vitrail import style
 from vitrail.drawings.canvas import NAME, PLUS, Canvas, shape
-from vitrail.drawings.sizes import CLASSES, Sizes, counted
-from vitrail.settings import IMAGE_SIZE
+from vitrail.drawings.sizes import Sizes, counted
+from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,8 +158,8 @@ def _encode(canvas: Canvas, sizes: Sizes) -> None:
         canvas.box((RIGHT, level - PART[1] / 2), PART, role, name, note)
         label = after
     _up(canvas, level, LOGITS, label)
-    width = PART[0] / CLASSES
-    for digit in range(CLASSES):
+    width = PART[0] / NUM_CLASSES
+    for digit in range(NUM_CLASSES):
         left = RIGHT - PART[0] / 2 + digit * width
         canvas.cell((left, LOGITS), (width, CELL), "head", str(digit))
     canvas.text((RIGHT, HEIGHT - 0.1), "one logit per digit")
@@ -183,7 +183,7 @@ def _after_blocks(sizes: Sizes) -> list[tuple[str, str, str, str]]:
         # As in timm, the last norm follows the mean and precedes the other poolings.
         place, after = (1, pooled) if kind == "avg" else (0, tokens)
         parts.insert(place, ("norm", "last layer norm", counted(parameters["norm"]), after))
-    return [*parts, ("head", "linear head", counted(parameters["head"]), shape(CLASSES))]
+    return [*parts, ("head", "linear head", counted(parameters["head"]), shape(NUM_CLASSES))]
 
 
 def _blocks(canvas: Canvas, sizes: Sizes) -> float:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrail.efficiency import hidden_width
-from vitrail.settings import IMAGE_SIZE
-
-CLASSES = 10
+from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 
 
 @dataclass(frozen=True)
@@ -59,19 +57,26 @@ class Sizes:
         """Units of the MLP's hidden layer."""
         return hidden_width(self.dim, self.settings["mlp_ratio"])
 
+    def block_parameters(self) -> dict[str, int]:
+        """Trainable parameters of each part of one block."""
+        dim, inner, biased = self.dim, self.heads_dim, bool(self.settings["qkv_bias"])
+        return {
+            "norms": 4 * dim,
+            "attention": 3 * dim * inner + 3 * inner * biased + inner * dim + dim,
+            "mlp": 2 * dim * self.hidden + self.hidden + dim,
+        }
+
     def parameters(self) -> dict[str, int]:
         """Trainable parameters of each part; `block` is those of one block."""
-        dim, inner, settings = self.dim, self.heads_dim, self.settings
-        attention = 3 * dim * inner + 3 * inner * bool(settings["qkv_bias"]) + inner * dim + dim
-        mlp = 2 * dim * self.hidden + self.hidden + dim
+        dim, settings = self.dim, self.settings
         return {
             "projection": self.patch**2 * dim + dim,
             "class_token": dim if settings["class_token"] else 0,
             "positions": self.tokens * dim if settings["pos_embed"] == "learned" else 0,
-            "block": attention + mlp + 4 * dim,
+            "block": sum(self.block_parameters().values()),
             "norm": 2 * dim if settings["norm"] == "pre" else 0,
             "pooling": dim if settings["global_pool"] == "seq" else 0,
-            "head": dim * CLASSES + CLASSES,
+            "head": dim * NUM_CLASSES + NUM_CLASSES,
         }
 
     def total(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -116,14 +115,3 @@ class MultiHeadSelfAttention(nn.Module):
         """Attention of every token to every token in each head: (B, N, D) -> (B, H, N, N)."""
         query, key, _ = self.split_heads(x)
         return attention_weights(query, key)
-
-
-def logit_variance(width: int, samples: int = 4096, seed: int = 0) -> tuple[float, float]:
-    """Variance of q.k before and after the scale, for entries drawn from N(0, 1).
-
-    The first is close to `width`, the second to one (Vaswani et al. 2017, footnote 4).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    query, key = torch.randn(2, samples, width, generator=generator)
-    products = (query * key).sum(dim=-1)
-    return products.var().item(), (products / math.sqrt(width)).var().item()

@@ -126,20 +126,21 @@ def _refuse_what_ours_lacks(model: Any) -> None:
     """
     if not len(model.blocks):
         raise ValueError("from_timm: a model without blocks (depth 0) is not supported")
-    block = model.blocks[0]
-    if type(block).__name__ != Block.__name__:
-        raise ValueError(f"from_timm: blocks of type {type(block).__name__} are not supported")
-    for part, kind in ((block.attn, "Attention"), (block.mlp, "Mlp")):
-        if type(part).__name__ != kind:
-            raise ValueError(f"from_timm: the layer {type(part).__name__} is not supported")
+    for block in model.blocks:
+        if type(block).__name__ != Block.__name__:
+            raise ValueError(f"from_timm: blocks of type {type(block).__name__} are not supported")
+        for part, kind in ((block.attn, "Attention"), (block.mlp, "Mlp")):
+            if type(part).__name__ != kind:
+                raise ValueError(f"from_timm: the layer {type(part).__name__} is not supported")
+        act = block.mlp.act
+        if not (isinstance(act, nn.GELU) and act.approximate == "none"):
+            raise ValueError(f"from_timm: the activation {act} is not supported")
     if model.global_pool not in ("token", "avg"):
         raise ValueError(f"from_timm: global_pool {model.global_pool!r} is not supported")
     if model.global_pool == "avg" and getattr(model, "pool_include_prefix", False):
         raise ValueError("from_timm: pool_include_prefix is not supported")
     if getattr(model, "no_embed_class", False) and model.cls_token is not None:
         raise ValueError("from_timm: no_embed_class is not supported")
-    if not (isinstance(block.mlp.act, nn.GELU) and block.mlp.act.approximate == "none"):
-        raise ValueError(f"from_timm: the activation {block.mlp.act} is not supported")
     for module in model.modules():
         if isinstance(module, nn.LayerNorm) and module.eps != NORM_EPS:
             raise ValueError(f"from_timm: a layer norm with eps {module.eps} is not supported")

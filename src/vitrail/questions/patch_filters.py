@@ -19,13 +19,14 @@ COMPARED = 8  # strongest directions
 
 
 def learned_directions(network: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Right singular vectors of the projection, (K, P*P), strongest first, with their shares.
+    """Directions in pixel space, (K, P*P), to which the projection responds most, with shares.
 
-    A share is the squared singular value as a part of their sum.
+    Left singular vectors of E, (P*P, D), strongest first. A share is the squared singular value
+    as a part of their sum, which is the squared length of E.
     """
-    weight = network.patch_embed.proj.weight.detach().numpy()
-    _, strength, directions = np.linalg.svd(weight, full_matrices=False)
-    return directions, strength**2 / np.sum(strength**2)
+    matrix = network.patch_embed.proj.weight.detach().numpy().T  # E: x_p E, (P*P, D)
+    directions, strength, _ = np.linalg.svd(matrix, full_matrices=False)
+    return directions.T, strength**2 / np.sum(strength**2)
 
 
 def principal_components(images: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -47,12 +47,6 @@ def answer(study: Study) -> Answer:
         sentence=sentence,
         table=table,
         numbers={
-            "tokens": count(tokens),
-            "patch_size": count(patch),
-            "embed_dim": count(width),
-            "values": count(patch * patch),
-            "parameters": count(patch * patch * width + width),
-            "gap": f"{gap:.1e}",
             "filters": {
                 "compared": count(k),
                 "overlap": f"{shared.mean:.2f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.analysis import count, estimate
 from vitrail.claims import Claim, holds
-from vitrail.efficiency import hidden_width
+from vitrail.drawings.sizes import Sizes
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import accuracy_words, add, decided, findings_markdown
 from vitrail.questions.hidden_inputs import hidden_inputs, mostly_negative
@@ -31,10 +31,8 @@ def answer(study: Study) -> Answer:
     settings = study.plan.arms[study.plan.base].settings
     width, ratio = settings["embed_dim"], settings["mlp_ratio"]
     act = ACTIVATION_NAMES[settings["act"]]
-    hidden = hidden_width(width, ratio)
-    mlp = 2 * width * hidden + hidden + width
-    attention = 4 * width * width + 4 * width
-    block = mlp + attention + 4 * width
+    hidden = Sizes(settings).hidden
+    mlp, share = weight(settings)
     gap = tanh_gap()
     inputs = [hidden_inputs(study, seed) for seed in study.plan.seeds]
     negative = estimate([float((part < 0).mean()) for part in inputs])
@@ -47,7 +45,7 @@ def answer(study: Study) -> Answer:
             "embed_dim": count(width),
             "mlp_ratio": f"{ratio:g}",
             "parameters": count(mlp),
-            "share": f"{100 * mlp / block:.0f} %",
+            "share": f"{100 * share:.0f} %",
             "tanh_gap": f"{gap:.1e}",
             "negative": f"{100 * negative.mean:.0f} %",
             "in_reach": f"{100 * np.mean([(np.abs(p) < REACH).mean() for p in inputs]):.0f} %",
@@ -60,11 +58,17 @@ def answer(study: Study) -> Answer:
     result.sentence = " ".join(
         [
             f"The MLP maps each token from {width} to {hidden} units, applies {act} and maps "
-            f"back to {width}: {mlp:,} parameters, {100 * mlp / block:.0f} % of a block.",
+            f"back to {width}: {mlp:,} parameters, {100 * share:.0f} % of a block.",
             *(measured(study, experiment, tables) for experiment in study.plan.of_question(STEM)),
         ]
     )
     return result
+
+
+def weight(settings: dict[str, Any]) -> tuple[int, float]:
+    """Parameters of the MLP of one block, and their share of the block, from 0 to 1."""
+    parts = Sizes(settings).block_parameters()
+    return parts["mlp"], parts["mlp"] / sum(parts.values())
 
 
 def measured(study: Study, experiment: Experiment, tables: dict[str, pd.DataFrame]) -> str:

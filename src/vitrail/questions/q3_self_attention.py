@@ -25,6 +25,7 @@ from vitrail.questions.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 DIGITS = 5
 
@@ -53,15 +54,16 @@ def answer(study: Study) -> Answer:
     names = [shown.labels[arm] for arm in shown.pair or ()]
     random = of_random_logits(scale)
     networks, widths = of_networks(measures, base), of_widths(measures, shown.pair, names)
-    order = equivariant(equivariance_gap(study))
+    digits, _ = study.images(DIGITS, base)
+    order = equivariant(equivariance_gap(study.network(base), digits))
     result = Answer(
         sentence="",
         table=pd.DataFrame(),
         numbers={
             "shown": shown.labels[shown.one_head],
-            "moved": {
-                "start": share(by_seed(measures, "moved", base, START).mean()),
-                "trained": share(by_seed(measures, "moved", base).mean()),
+            "tv_images": {
+                "start": share(by_seed(measures, "tv_images", base, START).mean()),
+                "trained": share(by_seed(measures, "tv_images", base).mean()),
             },
         },
         claims=[order, *random, *networks, *widths],
@@ -88,8 +90,9 @@ def sentence(found: list[Claim]) -> str:
     return (
         "Self-attention lets every token read every other one, with weights computed from the "
         "tokens themselves; a convolution reads a fixed neighbourhood with fixed weights. The "
-        "price is a table of N × N weights per head: time and, when it is stored, memory grow "
-        f"with N². {' '.join(claim.finding for claim in found)}"
+        "price is a table of N × N weights per head: the two products that make and use it, and "
+        "the memory where it is stored, grow with N²; the projections grow with N alone. "
+        f"{' '.join(claim.finding for claim in found)}"
     )
 
 
@@ -133,12 +136,10 @@ def draw_one_head(study: Study, arm: str) -> Figure:
     return draw_maps(panels, blocks, "attention weight", power=0.5)
 
 
-def equivariance_gap(study: Study) -> float:
+def equivariance_gap(network: Any, images: Tensor) -> float:
     """Largest difference between shuffling tokens before and after attention, over all blocks."""
     import torch
 
-    network: Any = study.network(study.plan.base)
-    images, _ = study.images(DIGITS, study.plan.base)
     gaps = []
     with torch.inference_mode():
         tokens = network.embed(images)

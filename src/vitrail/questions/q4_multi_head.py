@@ -17,7 +17,7 @@ from vitrail.questions.attention.measures import (
     head_width,
     maps_of,
     measured,
-    rollout,
+    rollout_of,
     test_digits,
     uniform_distance,
     window_distance,
@@ -58,8 +58,6 @@ def answer(study: Study) -> Answer:
         sentence="",
         table=pd.DataFrame(),
         numbers={
-            "heads": str(heads),
-            "head_width": str(head_width(settings)),
             "distance_low": f"{after.min():.2f}",
             "distance_high": f"{after.max():.2f}",
             "distance_uniform": f"{uniform:.2f}",
@@ -87,11 +85,11 @@ def answer(study: Study) -> Answer:
 
 def sentence(heads: int, head_width: int, width: int, parity: Claim, found: str) -> str:
     """The answer: what the module is, that it is right, what the ablations found."""
-    many = f"{heads} heads" if heads > 1 else "One head"
+    who = f"{heads} heads read the same tokens" if heads > 1 else "One head reads the tokens"
     return (
-        f"{many} of width {head_width} read the same tokens side by side; their outputs are "
-        f"concatenated and mixed by one {heads * head_width} × {width} matrix. {parity.finding} "
-        f"{found}"
+        f"{who}, each through its own three {width} × {head_width} projections; their outputs "
+        f"are concatenated and mixed by one {heads * head_width} × {width} matrix. "
+        f"{parity.finding} {found}"
     )
 
 
@@ -194,10 +192,9 @@ def draw_heads(study: Study) -> Figure:
 def ink_gain(study: Study, seed: int) -> float:
     """`gain_on_ink` of one trained base ViT."""
     arm = study.plan.base
-    settings = study.plan.arms[arm].settings
     images, raw = test_digits(study, arm)
-    prefix = int(settings["class_token"])
-    return gain_on_ink(study.network(arm, seed), images, raw, settings["patch_size"], prefix)
+    patch = study.plan.arms[arm].settings["patch_size"]
+    return gain_on_ink(study.network(arm, seed), images, raw, patch)
 
 
 def draw_rollout(study: Study) -> Figure:
@@ -218,7 +215,7 @@ def draw_rollout(study: Study) -> Figure:
     for index in np.concatenate(list(chosen.values())):
         raw = study.mnist.test_images[[index]]
         images = pixels(raw, arm.settings, torch.device("cpu"))
-        row = rollout(maps_of(network, images), int(arm.settings["class_token"]))[0]
+        row = rollout_of(network, images)[0]
         right = read[index] == labels[index]
         title = f"{labels[index]}" if right else f"{labels[index]} as {read[index]}"
         panels.append(Panel(raw[0], row, title=title))

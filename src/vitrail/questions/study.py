@@ -59,6 +59,11 @@ class Study:
             self._summaries[path] = read_json(path)
         return self._summaries[path]
 
+    def finished_seeds(self, arm_id: str) -> tuple[int, ...]:
+        """The seeds of an arm whose run ended with a trained network."""
+        seeds = self.plan.arms[arm_id].seeds
+        return tuple(s for s in seeds if self.summary(arm_id, s)["status"] == "finished")
+
     @cached_property
     def _summaries(self) -> dict[Path, dict[str, Any]]:
         """What was read: tables, figures and claims ask for the same runs many times."""

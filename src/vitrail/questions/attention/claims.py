@@ -14,6 +14,7 @@ import pandas as pd
 from vitrail.analysis import Estimate, counted, estimate
 from vitrail.claims import Claim, holds
 from vitrail.questions.attention.measures import START, TRAINED, share
+from vitrail.questions.attention.scale import FEW
 
 EXACT = 1e-5  # rounding of float32 sums
 SAME_ENTROPY, LOST_ENTROPY = 0.05, 0.1
@@ -64,7 +65,8 @@ def of_random_logits(scale: pd.DataFrame) -> list[Claim]:
         holds(
             "q3-scale-keeps-variance",
             "Dividing by $\\sqrt{d_k}$ brings the variance of the logits from $d_k$ to one.",
-            "sample variance of q·k within 10 % of d_k, and within 10 % of one once scaled",
+            "variance of the logits of a row within 10 % of d_k, and of those that the model's own "
+            "function makes within 10 % of one",
             f"$d_k = {wide}$: {last['variance']:.1f} before, {last['variance_scaled']:.2f} after",
             bool(near.all()),
             "Dividing by $\\sqrt{d_k}$ does not bring the variance of the logits to one.",
@@ -83,6 +85,7 @@ def of_random_logits(scale: pd.DataFrame) -> list[Claim]:
         ),
         _smaller_gradient(last, "gradient", "median", "the median query"),
         _smaller_gradient(last, "gradient_mean", "mean", "a query on average"),
+        _few_get_most(last),
     ]
 
 
@@ -96,6 +99,24 @@ def _smaller_gradient(last: pd.Series, column: str, name: str, whose: str) -> Cl
         bool(without < scaled),
         f"At $d_k = {width}$ the gradient that reaches {whose} is larger without the scale: "
         f"{without:.3f} against {scaled:.3f}.",
+    )
+
+
+def _few_get_most(last: pd.Series) -> Claim:
+    """Whether few queries make the gradient without the scale, and the scale spreads it out."""
+    width, few = int(last["d_k"]), share(FEW)
+    without, scaled = last["gradient_share"], last["gradient_share_scaled"]
+    parts = f"{share(without)} without the scale and {share(scaled)} with it"
+    return holds(
+        "q3-few-queries-get-most-of-the-gradient",
+        f"At $d_k = {width}$ few queries get most of the gradient without the scale, and with it "
+        "they do not.",
+        f"share of the squared gradient that the {few} of the queries with the largest get: more "
+        "than half without the scale, at most half with it",
+        parts,
+        bool(without > 0.5 >= scaled),
+        f"At $d_k = {width}$ it is not the scale that decides whether few queries get most of the "
+        f"gradient: the top {few} get {parts}.",
     )
 
 
@@ -184,11 +205,11 @@ def _variance_stays(measures: pd.DataFrame, arm: str) -> Claim:
 
 
 def _follows_image(measures: pd.DataFrame, arm: str) -> Claim:
-    before, after = by_seed(measures, "moved", arm, START), by_seed(measures, "moved", arm)
+    before, after = by_seed(measures, "tv_images", arm, START), by_seed(measures, "tv_images", arm)
     return over_seeds(
         "q3-training-makes-attention-follow-the-image",
         "Training makes the weights of attention depend more on the image.",
-        "the share of a row that moves between two digits, after minus before training",
+        "total variation distance of a row between two digits, after minus before training",
         f"{share(before.mean())} of a row's weight before, {share(after.mean())} after training",
         paired(after, before),
         "Training makes the weights of attention depend less on the image.",

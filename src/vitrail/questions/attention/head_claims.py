@@ -46,11 +46,12 @@ def heads_add_up(gap: float) -> Claim:
 
 def heads_part(measures: pd.DataFrame, arm: str) -> Claim:
     """Textbooks say that heads learn to look at different things."""
-    before, after = by_seed(measures, "apart", arm, START), by_seed(measures, "apart", arm)
+    before, after = by_seed(measures, "tv_heads", arm, START), by_seed(measures, "tv_heads", arm)
     return over_seeds(
         "q4-training-parts-the-heads",
         "Training makes the heads of a block look at more different patches.",
-        "the share of a row in which two heads of a block differ, after minus before training",
+        "total variation distance of a row between two heads of a block, after minus before "
+        "training",
         f"two heads differ in {share(before.mean())} of a row's weight before, in "
         f"{share(after.mean())} after training",
         paired(after, before),

@@ -67,10 +67,10 @@ def untrained(settings: dict[str, Any], seed: int) -> Any:
 def head_measures(network: Any, images: Tensor, prefix: int) -> pd.DataFrame:
     """One row per block and head.
 
-    Columns: `entropy` as a share of a uniform row's and `largest`, the largest weight of a
-    row, both also `_unscaled`, with the same weights but without 1/sqrt(d_k); `variance` of
-    the scaled logits of a row; `distance` in patches; `moved`, the share of a row's weight
-    that differs between two images; `apart`, the same between two heads of a block.
+    Columns: `entropy` as a share of a uniform row's, also `_unscaled`, with the same weights
+    but without 1/sqrt(d_k); `variance` of the scaled logits of a row; `distance` in patches;
+    `tv_images`, the total variation distance of a row between two images, and `tv_heads`, that
+    between two heads of a block.
     """
     from vitrail.model.attention import attention_weights
 
@@ -83,12 +83,10 @@ def head_measures(network: Any, images: Tensor, prefix: int) -> pd.DataFrame:
             columns = {
                 "entropy": entropy_share(scaled),
                 "entropy_unscaled": entropy_share(unscaled),
-                "largest": scaled.max(axis=-1).mean(axis=(0, 2)),
-                "largest_unscaled": unscaled.max(axis=-1).mean(axis=(0, 2)),
                 "variance": logits.numpy().var(axis=-1).mean(axis=(0, 2)) / query.shape[-1],
                 "distance": distance(scaled, prefix),
-                "moved": moved(scaled),
-                "apart": apart(scaled),
+                "tv_images": tv_images(scaled),
+                "tv_heads": tv_heads(scaled),
             }
             rows.append(
                 pd.DataFrame(columns).assign(block=block, head=range(1, len(scaled[0]) + 1))
@@ -156,8 +154,10 @@ def window_distance(patches: int) -> float:
     return float(((apart * inside).sum(axis=1) / inside.sum(axis=1)).mean())
 
 
-def moved(attention: np.ndarray) -> np.ndarray:
-    """Total variation distance of a row between one image and the next, in [0, 1]; (H,).
+def tv_images(attention: np.ndarray) -> np.ndarray:
+    """Mean total variation distance of a row between one image and the next, in [0, 1].
+
+    (B, H, N, N) -> (H,): half the sum of the absolute differences of the weights.
 
     Zero for weights that do not depend on the image, such as those of a convolution.
     """
@@ -166,8 +166,11 @@ def moved(attention: np.ndarray) -> np.ndarray:
     return np.abs(np.diff(attention, axis=0)).sum(axis=-1).mean(axis=(0, 2)) / 2
 
 
-def apart(attention: np.ndarray) -> np.ndarray:
-    """Mean total variation distance of a head's rows to those of the other heads; (H,)."""
+def tv_heads(attention: np.ndarray) -> np.ndarray:
+    """Mean total variation distance of a head's rows to those of the other heads.
+
+    (B, H, N, N) -> (H,), in [0, 1].
+    """
     heads = attention.shape[1]
     if heads < 2:
         return np.full(heads, np.nan)
@@ -182,22 +185,56 @@ def maps_of(network: Any, images: Tensor) -> list[np.ndarray]:
     return [attention.numpy() for attention in network.attention_maps(images)]
 
 
-def rollout(maps: list[np.ndarray], prefix: int) -> np.ndarray:
+def readout(network: Any, images: Tensor) -> np.ndarray:
+    """The share of each last token in what the head of the network reads, (B, prefix + N).
+
+    All of the class token, the same of every patch, or the weights that SeqPool gives them:
+    the rows sum to one, and their products with the last tokens are what the pooling gives.
+    """
+    import torch
+
+    prefix, patches = network.num_prefix_tokens, network.patch_embed.num_patches
+    shares = torch.zeros(len(images), prefix + patches)
+    if network.global_pool == "token":
+        shares[:, 0] = 1
+    elif network.global_pool == "avg":
+        shares[:, prefix:] = 1 / patches
+    else:
+        with torch.no_grad():
+            tokens = network.norm(network.blocks(network.embed(images)))
+            shares[:, prefix:] = network.attention_pool.weights(tokens[:, prefix:])
+    return shares.numpy()
+
+
+def rollout(maps: list[np.ndarray], read: np.ndarray, prefix: int) -> np.ndarray:
     """How much of each patch reaches the output when attention is followed through all blocks.
 
     Attention rollout (Abnar and Zuidema 2020, section 3): the mean over heads, half of it
-    replaced by the identity for the residual path, multiplied block by block. Gives the row
-    of the class token, or the mean row without one, over the patches, (B, patches), rescaled
-    to sum to one.
+    replaced by the identity for the residual path, multiplied block by block. The rows of the
+    last block are weighted by `read`, see `readout`.
+
+    Args:
+        maps: the attention of each block, (B, H, prefix + N, prefix + N).
+        read: the share of each last token in what the head reads, (B, prefix + N).
+        prefix: tokens before the patches.
+
+    Returns:
+        The shares of the patches, (B, N), rescaled to sum to one.
     """
     # region: rollout
     identity = np.eye(maps[0].shape[-1])
     flow = identity
     for attention in maps:
-        flow = (attention.mean(axis=1) + identity) / 2 @ flow  # (B, N, N)
+        flow = (attention.mean(axis=1) + identity) / 2 @ flow  # (B, 1 + N, 1 + N)
+    shares = (read[:, None] @ flow)[:, 0, prefix:]  # (B, N), without the class token's
+    return shares / shares.sum(axis=1, keepdims=True)
     # endregion: rollout
-    row = flow[:, 0] if prefix else flow.mean(axis=1)
-    return row[:, prefix:] / row[:, prefix:].sum(axis=-1, keepdims=True)
+
+
+def rollout_of(network: Any, images: Tensor) -> np.ndarray:
+    """The rollout of a network up to what its head reads, (B, N)."""
+    maps = maps_of(network, images)
+    return rollout(maps, readout(network, images), network.num_prefix_tokens)
 
 
 def inked(raw: np.ndarray, patch: int) -> np.ndarray:
@@ -207,10 +244,9 @@ def inked(raw: np.ndarray, patch: int) -> np.ndarray:
     return (cells.max(axis=(2, 4)) > 127).reshape(len(raw), -1)
 
 
-def gain_on_ink(network: Any, images: Tensor, raw: np.ndarray, patch: int, prefix: int) -> float:
+def gain_on_ink(network: Any, images: Tensor, raw: np.ndarray, patch: int) -> float:
     """Share of the rollout on patches with ink, minus that of uniform weights."""
-    parts = [
-        rollout(maps_of(network, batch), prefix) for batch in images.split(BATCH)
-    ]  # batch by batch, as above
+    # batch by batch, as above
+    parts = [rollout_of(network, batch) for batch in images.split(BATCH)]
     ink = inked(raw, patch)
     return float(((np.concatenate(parts) * ink).sum(axis=1) - ink.mean(axis=1)).mean())

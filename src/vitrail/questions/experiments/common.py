@@ -225,15 +225,6 @@ def findings_markdown(claims: list[Claim]) -> str:
     return f"**Found.** {' '.join(claim.finding for claim in claims)}" if claims else ""
 
 
-def best_and_worst(table: pd.DataFrame) -> tuple[dict[Any, Any], dict[Any, Any]] | None:
-    """The finished rows with the highest and the lowest mean accuracy, if there are two."""
-    ran = table[table["seeds"] > 0].sort_values("test_accuracy")
-    if len(ran) < 2:
-        return None
-    first, *_, last = ran.to_dict("records")
-    return last, first
-
-
 def error_count(value: float) -> str:
     """Errors of 10,000 for print."""
     return "not run" if math.isnan(value) else count(value)

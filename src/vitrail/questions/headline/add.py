@@ -55,7 +55,8 @@ def add_headline(study: Study, answer: Answer) -> None:
     answer.figures["headline_curve"] = figures.draw_curve(headline.curves)
     answer.figures["headline_confusion"] = figures.draw_confusion(seen)
     answer.figures["headline_calibration"] = figures.draw_calibration(seen, headline.calibration)
-    answer.figures["headline_gallery"] = figures.draw_gallery(images, seen)
+    for name, part in figures.gallery(seen).items():
+        answer.figures[name] = figures.draw_gallery(images, seen, part)
     answer.figures["headline_label_errors"] = figures.draw_label_errors(images, seen)
     answer.data["headline_errors"] = error_table(seen)
     answer.data["headline_calibration"] = headline.calibration.bins
@@ -95,6 +96,7 @@ def numbers(headline: Headline) -> dict[str, str]:
         "interval": score.words,
         "half_width": f"{100 * score.half_width:.2f}",
         "errors": f"{errors:,}",
+        "errors_interval": score.rest_words,
         "images": f"{score.total:,}",
         "val_accuracy": f"{100 * last['val_accuracy']:.2f} %",
         "parameters": f"{last['parameters']:,}",

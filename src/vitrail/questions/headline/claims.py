@@ -17,7 +17,8 @@ MOST_PARAMETERS = 500_000
 class Published:
     """A ViT from scratch on MNIST with the figures that its authors give."""
 
-    key: str  # of the bibliography
+    key: str  # of the claim
+    source: str  # of the bibliography
     name: str
     accuracy: float
     parameters: str
@@ -25,8 +26,8 @@ class Published:
 
 
 PUBLISHED = (
-    Published("schaub", "s-chh", 0.995, "0.21 M", 100),
-    Published("asnelt", "mnistvit", 0.9965, "11 M", 60),
+    Published("schh", "schh2024", "s-chh", 0.995, "0.21 M", 100),
+    Published("asnelt", "asnelt", "mnistvit", 0.9965, "11 M", 60),
 )
 
 
@@ -38,6 +39,7 @@ def decide(headline: Headline) -> list[Claim]:
         *(matches(headline.score, published) for published in PUBLISHED),
         *(beats(rival, headline.seeds[0]) for rival in headline.rivals),
         calibrated(headline),
+        probabilities_true(headline),
         agrees_with_raters(headline),
     ]
 
@@ -115,6 +117,24 @@ def calibrated(headline: Headline) -> Claim:
         "The headline ViT is too sure of itself: it makes more errors than it predicts."
         if errors > found.errors_high
         else "The headline ViT is not sure enough: it makes fewer errors than it predicts.",
+    )
+
+
+def probabilities_true(headline: Headline) -> Claim:
+    """The calibration error against what chance alone gives; finer than the number of errors."""
+    found = headline.calibration
+    sentence = (
+        "On this test set the probabilities of the headline ViT are off by {} chance explains."
+    )
+    return holds(
+        "q6-headline-probabilities-true",
+        sentence.format("no more than"),
+        "the expected calibration error is within what 95 of 100 simulated outcomes have, each "
+        "image drawn with the probability that the network states",
+        f"{100 * found.ece:.2f} points; by chance {100 * found.ece_by_chance:.2f} on average and "
+        f"up to {100 * found.ece_limit:.2f}",
+        found.ece <= found.ece_limit,
+        sentence.format("more than"),
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from vitrail.analysis import counted
 from vitrail.label_errors import MAJORITY, RATED, RATERS
-from vitrail.questions.headline.figures import AS_RATERS, KNOWN, SHOWN
+from vitrail.questions.headline.claims import calibrated, probabilities_true
+from vitrail.questions.headline.figures import AS_RATERS, KNOWN, gallery
 from vitrail.questions.headline.run import Headline
 from vitrail.questions.headline.scores import Predictions, share
 
@@ -47,10 +48,6 @@ def calibration_words(headline: Headline, quoted: dict[str, str]) -> str:
     lost = seen.losses[~seen.right].sum() / seen.losses.sum()
     unsure = np.argsort(-seen.doubt, kind="stable")[:UNSURE]
     caught = int((~seen.right[unsure]).sum())
-    if found.ece <= found.ece_limit:
-        verdict = "This test set cannot show that the probabilities are off."
-    else:
-        verdict = "The probabilities are measurably off."
     figure = drawn(
         "headline_calibration",
         "Calibration on the test set. Left: observed share of errors against the mean doubt of "
@@ -67,31 +64,49 @@ the least sure image on, and has logarithmic axes.
 
 By its own probabilities the network should make {found.expected_errors:,.1f} errors, and between
 {found.errors_low:,} and {found.errors_high:,} in 95 of 100 test sets; it makes {errors:,}.
+{calibrated(headline).finding}
 The expected calibration error [@guo2017] over these bins is {quoted["ece"]} points. That number
 alone says little: a network whose probabilities are exactly true would show
 {quoted["ece_by_chance"]} on average with so many images, and up to
-{100 * found.ece_limit:.2f} in 95 of 100 test sets. {verdict} The negative log-likelihood is
-{quoted["nll"]} nats per image; the errors carry {100 * lost:.0f} % of it. {caught:,} of the
-{errors:,} errors are among the {UNSURE} least sure images. No temperature is fitted, as that needs
-logits of the validation split, which the runs do not keep.
+{100 * found.ece_limit:.2f} in 95 of 100 test sets. {probabilities_true(headline).finding}
+The negative log-likelihood is {quoted["nll"]} nats per image; the errors carry
+{100 * lost:.0f} % of it. {caught:,} of the {errors:,} errors are among the {UNSURE} least sure
+images. No temperature is fitted, as that needs logits of the validation split, which the runs do
+not keep.
 
 {figure}"""
 
 
 def gallery_words(seen: Predictions) -> str:
-    """Every misread digit."""
-    errors = len(seen.wrong)
+    """Every misread digit, or the surest ones of very many."""
+    errors, parts, figures = len(seen.wrong), gallery(seen), []
     if not errors:
         return "**Errors.** The network misreads no test digit."
-    which = f"All {errors:,}" if errors <= SHOWN else f"The {SHOWN} surest of the {errors:,}"
-    figure = drawn(
-        "headline_gallery",
-        f"{which} misread test digits, the surest first: label → answer, and the probability of "
-        f"the answer. Framed: known label errors of the test set; {AS_RATERS} the network says "
-        f"what the raters agree on, {KNOWN} it does not, or the raters do not agree.",
-        "Small misread digits with label, answer and probability; some have a frame and a sign.",
+    count = 0
+    for name, part in parts.items():
+        first, count = count + 1, count + len(part)
+        which = (
+            f"All {errors:,} misread test digits"
+            if len(part) == errors
+            else f"Misread test digits {first} to {count} of {errors:,}"
+        )
+        figures.append(
+            drawn(
+                name,
+                f"{which}, the surest first: label → answer, and the probability of the answer. "
+                f"Framed: known label errors of the test set; {AS_RATERS} the network says what "
+                f"the raters agree on, {KNOWN} it does not, or the raters do not agree.",
+                "Small misread digits with label, answer and probability; a known label error "
+                "has a frame and a sign.",
+            )
+        )
+    shown = "every misread digit" if count == errors else f"the {count} surest of {errors:,} errors"
+    names = ", ".join(f"@fig-q6-{name.replace('_', '-')}" for name in parts)
+    sentence = (
+        f"**Errors.** {names} {'shows' if len(parts) == 1 else 'show'} what is left to learn: "
+        f"{shown}. All are listed in `headline_errors.csv`."
     )
-    return f"**Errors.** @fig-q6-headline-gallery shows what is left to learn.\n\n{figure}"
+    return "\n\n".join([sentence, *figures])
 
 
 def label_error_words(headline: Headline, quoted: dict[str, str]) -> str:

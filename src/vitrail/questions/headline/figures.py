@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vitrail import style
 from vitrail.label_errors import LABEL_ERRORS, LabelError
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 12  # of the gallery
-SHOWN = 96  # misread digits that fit on a page
+PER_FIGURE = 120  # misread digits, ten rows: they fit on a page with their caption
+SHOWN = 300  # of all; a network with more errors is not looked at digit by digit
 AS_RATERS, KNOWN = "★", "†"  # marks of a known label error
 MARK_COLOUR = style.SERIES[1]
 
@@ -183,17 +184,28 @@ def _draw_reliability(axes: Axes, bins: pd.DataFrame) -> None:
     axes.legend(loc="upper left")
 
 
-def draw_gallery(images: np.ndarray, predictions: Predictions) -> Figure:
-    """Every misread test digit, the surest first: label, answer, probability of the answer.
+def gallery(predictions: Predictions) -> dict[str, NDArray[np.intp]]:
+    """The misread digits that each figure of the gallery draws, by its name; the surest first."""
+    shown = predictions.wrong[:SHOWN]
+    starts = range(0, len(shown), PER_FIGURE)
+    return {
+        "headline_gallery" + (f"_{number}" if start else ""): shown[start : start + PER_FIGURE]
+        for number, start in enumerate(starts, start=1)
+    }
+
+
+def draw_gallery(images: np.ndarray, predictions: Predictions, shown: NDArray[np.intp]) -> Figure:
+    """Misread test digits: label, answer, probability of the answer.
 
     Args:
         images: of the test set, (images, 28, 28).
+        predictions: on the same images.
+        shown: indices of those to draw.
     """
     import matplotlib.pyplot as plt
 
-    shown = predictions.wrong[:SHOWN]
     known = {error.index: error for error in LABEL_ERRORS}
-    rows = max(1, -(-len(shown) // COLUMNS))
+    rows = -(-len(shown) // COLUMNS)
     drawing, grid = plt.subplots(
         rows, COLUMNS, figsize=(style.WIDTH, 0.3 + 0.72 * rows), squeeze=False
     )

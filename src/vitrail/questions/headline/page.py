@@ -24,7 +24,7 @@ def absent(sentence: str) -> str:
         "errors",
         "Test digits that the first seed of the base ViT gets wrong, the surest mistakes first: "
         "what they are and what the network says.",
-        "Misread digits, each with its label and the wrong answer; many are hard for people too.",
+        "A grid of misread digits, each under its label and the wrong answer.",
     )
     return f"{sentence}\n\n{figure}"
 
@@ -66,11 +66,11 @@ multiply-accumulates per image. It saw {quoted["samples"]} training images
 ({quoted["epochs"]} epochs) in {quoted["minutes"]} minutes of training
 ({facts["hardware"]}, {counted(facts["threads"], "thread")}).
 It reads **{quoted["accuracy"]}** of the test digits right, which is
-**{quoted["errors"]} errors** in {quoted["images"]};
+**{quoted["errors"]} errors** in {quoted["images"]} (95 % interval {quoted["errors_interval"]});
 on the validation split it reaches {quoted["val_accuracy"]}.
 
-The 95 % interval [@wilson1927] is {quoted["interval"]}. It is the sampling error of the test
-images: how far the accuracy of this one trained network could move with another
+The 95 % interval [@wilson1927] of the accuracy is {quoted["interval"]}. It is the sampling error
+of the test images: how far the accuracy of this one trained network could move with another
 {quoted["images"]} digits of the same kind. {seeds} Half of the interval is
 {quoted["half_width"]} points. This is the noise floor of the test set: accuracies that are closer
 cannot be told apart unless two networks are compared image by image."""
@@ -90,7 +90,7 @@ def published_table(headline: Headline) -> str:
     ]
     rows += [
         (
-            f"{other.name} [@{other.key}]",
+            f"{other.name} [@{other.source}]",
             other.parameters,
             str(other.epochs),
             f"{100 * other.accuracy:g}",

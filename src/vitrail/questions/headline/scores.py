@@ -100,6 +100,12 @@ class Share:
         """The interval for print, as in "99.21 to 99.51 %"."""
         return f"{100 * self.low:.2f} to {100 * self.high:.2f} %"
 
+    @property
+    def rest_words(self) -> str:
+        """The interval of the images that are not counted, as in "65 to 101"."""
+        low, high = (round(self.total * (1 - end)) for end in (self.high, self.low))
+        return f"{low:,} to {high:,}"
+
 
 def share(count: int, total: int) -> Share:
     """`count` of `total` images with the interval of sampling the images."""

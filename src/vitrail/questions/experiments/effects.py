@@ -140,8 +140,8 @@ def section(stem: str, table: pd.DataFrame, claims: list[Claim]) -> str:
     )
     return f"""@fig-q6-effects puts the single choices side by side. {clear} of
 {counted(len(table), "interval")} {"excludes" if clear == 1 else "exclude"} zero; if no choice
-mattered at all, about {chance:.1g} of them would do so by chance. The activation, the number of
-heads and the place of the norms are varied in @sec-q2, @sec-q4 and @sec-q5.
+mattered at all, about {chance:.1g} of them would do so by chance. What is chosen inside the block,
+its activation, heads and norms, is the matter of @sec-q2, @sec-q4 and @sec-q5.
 
 {findings_markdown(claims)}
 

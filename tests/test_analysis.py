@@ -13,6 +13,7 @@ from scipy import stats
 from vitrail.analysis import (
     Estimate,
     count,
+    difference_words,
     estimate,
     mcnemar,
     p_words,
@@ -247,3 +248,8 @@ def test_all_intervals_have_to_lie_above_zero() -> None:
     for open_ in (unclear, one_seed, absent):
         assert all_above_zero([high, open_]) is None
         assert all_above_zero(iter([open_, high, low])) is False, "one below zero is enough"
+
+
+def test_an_exact_zero_is_said_in_words() -> None:
+    assert difference_words(0.0) == "0 (equal to the last bit)"
+    assert difference_words(4.2e-6) == "4.2e-06"

@@ -10,10 +10,11 @@ import pytest
 
 from made_study import Table, around, experiment, small, write_runs
 from vitrail import style
+from vitrail.claims import holds
 from vitrail.config import load
 from vitrail.questions.answer import Answer, claims_markdown
 from vitrail.questions.experiments import grid as grid_figure
-from vitrail.questions.experiments.common import add, decided, summarise
+from vitrail.questions.experiments.common import add, decided, in_short, summarise
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 
@@ -23,6 +24,20 @@ CLAIMS = [(about, claim) for about in SHIPPED for claim in about.claims]
 
 
 # --- Claims of the config
+
+
+@pytest.mark.parametrize(
+    ("clear", "left", "words"),
+    [
+        (2, 0, "Yes 0. Yes 1."),
+        (1, 1, "Yes 0. 1 of 2 comparisons stays undecided."),
+        (0, 3, "3 of 3 comparisons stay undecided."),
+    ],
+)
+def test_an_answer_counts_what_is_undecided(clear: int, left: int, words: str) -> None:
+    claims = [holds(f"{n}", f"Yes {n}.", "", "", True) for n in range(clear)]
+    claims += [holds(f"o{n}", "Perhaps.", "", "", None) for n in range(left)]
+    assert in_short(claims) == words
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,8 @@ def counted(number: float, noun: str) -> str:
 def p_words(value: float) -> str:
     """A p-value for print; what a float cannot tell from zero is not printed as zero."""
     return f"{value:.2g}" if value >= 1e-16 else "< 1e-16"
+
+
+def difference_words(gap: float) -> str:
+    """A tiny difference for print; exact equality is worth saying."""
+    return f"{gap:.1e}" if gap else "0 (equal to the last bit)"

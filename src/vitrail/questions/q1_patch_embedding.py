@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
-from vitrail.analysis import count
+from vitrail.analysis import count, difference_words
 from vitrail.claims import Claim, holds
 from vitrail.questions import patch_filters
 from vitrail.questions.answer import Answer, markdown_table
@@ -41,7 +41,8 @@ def answer(study: Study) -> Answer:
     sentence = (
         f"A {IMAGE_SIZE} × {IMAGE_SIZE} digit is cut into {tokens} patches of {patch} × {patch} "
         f"pixels, and one {patch * patch} × {width} matrix projects each of them. "
-        f"{is_convolution.finding} On ten test digits the two differ by at most {gap:.1e}."
+        f"{is_convolution.finding} On ten test digits the largest difference is "
+        f"{difference_words(gap)}."
     )
     result = Answer(
         sentence=sentence,
@@ -90,7 +91,7 @@ def same_function(gap: float) -> Claim:
         "q1-is-a-convolution",
         "Projecting flattened patches and convolving with stride P are one function.",
         f"largest difference of the two on ten test digits below {TOLERANCE:.0e}",
-        f"largest difference {gap:.1e}",
+        f"largest difference {difference_words(gap)}",
         gap < TOLERANCE,
         "Projecting flattened patches and convolving with stride P differ by more than rounding.",
     )

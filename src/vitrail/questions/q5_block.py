@@ -8,7 +8,7 @@ from vitrail.questions.answer import Answer
 from vitrail.questions.block.arms import STEM, pairs
 from vitrail.questions.block.curves import draw_curves, training_curves
 from vitrail.questions.block.lengths import draw_norms, growth_claims, token_norms
-from vitrail.questions.experiments.common import add, decided
+from vitrail.questions.experiments.common import add, decided, in_short
 from vitrail.questions.study import Study
 
 
@@ -29,7 +29,7 @@ def answer(study: Study) -> Answer:
     )
     add(study, result, STEM)
     findings = " ".join(
-        f"{experiment.title}: {' '.join(claim.finding for claim in decided(study, experiment))}"
+        f"{experiment.title}: {in_short(decided(study, experiment))}"
         for experiment in study.plan.of_question(STEM)
         if experiment.claims
     )

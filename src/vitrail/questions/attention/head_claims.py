@@ -6,15 +6,10 @@ import math
 
 import pandas as pd
 
-from vitrail.analysis import estimate
+from vitrail.analysis import difference_words, estimate
 from vitrail.claims import Claim, holds
 from vitrail.questions.attention.claims import EXACT, by_seed, over_seeds, paired
 from vitrail.questions.attention.measures import START, TRAINED, share
-
-
-def difference_words(gap: float) -> str:
-    """A tiny difference for print; exact equality is worth saying."""
-    return f"{gap:.1e}" if gap else "0 (equal to the last bit)"
 
 
 def equals_torch(gap: float | None) -> Claim:

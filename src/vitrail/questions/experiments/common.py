@@ -225,6 +225,16 @@ def findings_markdown(claims: list[Claim]) -> str:
     return f"**Found.** {' '.join(claim.finding for claim in claims)}" if claims else ""
 
 
+def in_short(claims: list[Claim]) -> str:
+    """The findings of the decided claims, and how many are left; for an answer."""
+    clear = [claim.finding for claim in claims if claim.verdict != "undecided"]
+    left = len(claims) - len(clear)
+    if left:
+        whole = f"{left} of {counted(len(claims), 'comparison')}"
+        clear.append(f"{whole} {'stays' if left == 1 else 'stay'} undecided.")
+    return " ".join(clear)
+
+
 def error_count(value: float) -> str:
     """Errors of 10,000 for print."""
     return "not run" if math.isnan(value) else count(value)

@@ -10,6 +10,7 @@ from vitrail import style
 from vitrail.analysis import Estimate, counted, estimate
 from vitrail.claims import Claim, holds
 from vitrail.questions.study import Study
+from vitrail.questions.tiles import tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +36,8 @@ def principal_components(images: np.ndarray, patch: int) -> tuple[np.ndarray, np
     Args:
         images: (N, H, H), cut into patches of `patch` pixels.
     """
-    side = images.shape[1] // patch
-    cut = images.reshape(len(images), side, patch, side, patch).swapaxes(2, 3)
-    variance, vectors = np.linalg.eigh(np.cov(cut.reshape(-1, patch * patch), rowvar=False))
+    values = tiles(images, patch).reshape(-1, patch * patch)
+    variance, vectors = np.linalg.eigh(np.cov(values, rowvar=False))
     variance, vectors = variance[::-1].clip(min=0), vectors[:, ::-1]
     return vectors.T, variance / variance.sum()
 

@@ -14,6 +14,7 @@ from vitrail.questions import patch_filters
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments.common import add, findings_markdown
 from vitrail.questions.study import Study
+from vitrail.questions.tiles import tiles
 from vitrail.settings import IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def draw_patches(image: np.ndarray, patch: int) -> Figure:
     """A digit, its grid, and the sequence that the transformer reads."""
     import matplotlib.pyplot as plt
 
-    side = IMAGE_SIZE // patch
-    tiles = image.reshape(side, patch, side, patch).swapaxes(1, 2).reshape(-1, patch, patch)
+    side, sequence = IMAGE_SIZE // patch, tiles(image[None], patch)[0]
     drawing = plt.figure(figsize=(style.WIDTH, 2.6))
     halves: Any = drawing.subfigures(1, 2, width_ratios=[1, 2])
     left, right = halves
@@ -136,13 +136,15 @@ def draw_patches(image: np.ndarray, patch: int) -> Figure:
         axes.axvline(line - 0.5, color=style.COLOURS["cnn"], linewidth=1)
     axes.set_axis_off()
     axes.set_title(f"{IMAGE_SIZE} × {IMAGE_SIZE} image")
-    columns = min(len(tiles), 2 * side)
-    grid = right.subplots(-(-len(tiles) // columns), columns, squeeze=False)
-    right.suptitle(f"{len(tiles)} tokens of {patch * patch} values, in reading order", fontsize=9.5)
+    columns = min(len(sequence), 2 * side)
+    grid = right.subplots(-(-len(sequence) // columns), columns, squeeze=False)
+    right.suptitle(
+        f"{len(sequence)} tokens of {patch * patch} values, in reading order", fontsize=9.5
+    )
     for index, cell in enumerate(grid.flat):
         cell.set(xticks=[], yticks=[])
-        cell.spines[:].set_visible(index < len(tiles))
-        if index < len(tiles):
-            cell.imshow(tiles[index], cmap=style.DIGITS, vmin=0, vmax=255)
+        cell.spines[:].set_visible(index < len(sequence))
+        if index < len(sequence):
+            cell.imshow(sequence[index], cmap=style.DIGITS, vmin=0, vmax=255)
             cell.set_title(str(index + 1), fontsize=7, loc="center", pad=2)
     return drawing

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import style
+from vitrail.questions.tiles import tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,9 +50,7 @@ def row_of(
 
 def most_ink(image: np.ndarray, patch: int) -> int:
     """The patch with most of the stroke: a query that has something to ask."""
-    side = len(image) // patch
-    cells = image.reshape(side, patch, side, patch).astype(float)
-    return int(cells.sum(axis=(1, 3)).argmax())
+    return int(tiles(image[None], patch)[0].sum(axis=(1, 2), dtype=float).argmax())
 
 
 def draw_maps(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail.questions.study import Study
+from vitrail.questions.tiles import tiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -239,9 +240,7 @@ def rollout_of(network: Any, images: Tensor) -> np.ndarray:
 
 def inked(raw: np.ndarray, patch: int) -> np.ndarray:
     """Which patches hold a pixel of the stroke, (B, patches)."""
-    side = raw.shape[1] // patch
-    cells = raw.reshape(len(raw), side, patch, side, patch)
-    return (cells.max(axis=(2, 4)) > 127).reshape(len(raw), -1)
+    return tiles(raw, patch).max(axis=(2, 3)) > 127
 
 
 def gain_on_ink(network: Any, images: Tensor, raw: np.ndarray, patch: int) -> float:

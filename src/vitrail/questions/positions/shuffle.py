@@ -11,6 +11,7 @@ import pandas as pd
 from vitrail.analysis import paired_difference
 from vitrail.claims import Claim, higher_accuracy, holds
 from vitrail.questions.study import Study
+from vitrail.questions.tiles import tiles
 from vitrail.runs import Experiment, Member
 
 NAME = "pos_embed"  # the experiment whose arms are tested
@@ -32,13 +33,10 @@ def shuffled(images: np.ndarray, patch_size: int, order: np.ndarray) -> np.ndarr
 
     Place i of image n gets the patch that was at place `order[n, i]`.
     """
-    count, size, _ = images.shape
-    side = size // patch_size
-    shape = (count, side, patch_size, side, patch_size)
-    cut = images.reshape(shape).swapaxes(2, 3).reshape(count, side * side, patch_size, patch_size)
-    moved = np.take_along_axis(cut, order[:, :, None, None], axis=1)
-    back = moved.reshape(count, side, side, patch_size, patch_size).swapaxes(2, 3)
-    return back.reshape(images.shape)
+    side = images.shape[1] // patch_size
+    moved = np.take_along_axis(tiles(images, patch_size), order[:, :, None, None], axis=1)
+    rows = moved.reshape(len(images), side, side, patch_size, patch_size).swapaxes(2, 3)
+    return rows.reshape(images.shape)
 
 
 def measure(study: Study, experiment: Experiment) -> pd.DataFrame:

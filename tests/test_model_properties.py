@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -150,13 +150,19 @@ def test_positions_tell_patches_apart(positions: str, pooling: str) -> None:
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_an_image_does_not_depend_on_its_batch(changes: dict[str, Any]) -> None:
-    model, images = small(**changes).train(), random_images(5)
+@settings(max_examples=15)
+@given(place=st.integers(0, 4), others=st.integers(0, 4), size=st.floats(0.01, 100), seed=seeds)
+def test_an_image_does_not_depend_on_its_batch(
+    changes: dict[str, Any], place: int, others: int, size: float, seed: int
+) -> None:
+    """Wherever it stands in the batch, however many there are, and whatever they show."""
+    torch.manual_seed(seed)
+    model, image = small(**changes).train(), random_images(1, seed=seed)
+    company = size * random_images(others + 1, seed=seed + 1)
+    batch = torch.cat([company[:place], image, company[place:]])
+    at = min(place, len(company))
     with torch.no_grad():
-        together = model(images)
-        close(together[2:3], model(images[2:3]))
-        others = torch.cat([100 * random_images(2, seed=1), images[2:3]])
-        close(together[2:3], model(others)[2:3])
+        close(model(batch)[at : at + 1], model(image))
 
 
 # --- Learning

@@ -18,6 +18,7 @@ from vitrail.runs import Experiment
 SMALL = {
     "patch_size": 14, "embed_dim": 8, "depth": 1, "num_heads": 2, "head_dim": 0, "mlp_ratio": 2,
     "class_token": True, "global_pool": "token", "pos_embed": "learned", "pos_embed_std": 0.7,
+    "pos_embed_rms": 0,
     "norm": "pre", "act": "gelu", "channels": 2, "hidden": 4, "optimizer": "adamw", "epochs": 2,
 }  # fmt: skip
 

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from made_study import experiment, small, write_runs
 from vitrail.choices import choices
 from vitrail.errors import VitrailError
+from vitrail.files import read_json, write_json
+from vitrail.questions.study import Study
+
+ARMS = {"z": {"settings": {"depth": 2}}, "a": {"settings": {"depth": 1}}}
 
 
-def made(*arms: tuple[str, list[float]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "experiment": "recipe", "label": label, "seed": seed, "status": "finished",
-                "val_accuracy": accuracy, "val_loss": 0.1, "test_accuracy": 0.5, "seconds": 60.0,
-            }
-            for label, accuracies in arms
-            for seed, accuracy in enumerate(accuracies)
-        ]
-    )  # fmt: skip
+def made(config: dict[str, Any], folder: Path, **accuracy: list[float]) -> Study:
+    """A study of two arms with these validation accuracies; the test accuracy is another."""
+    study = Study(small(config, "q6_vit", recipe=experiment(arms=ARMS, reference="a")), folder)
+    (about,) = study.plan.experiments
+    write_runs(study, lambda arm, seed: 0.5)
+    for name, values in accuracy.items():
+        for seed, value in enumerate(values):
+            file = study.run_folder(about.member(name).arm.arm_id, seed) / "summary.json"
+            write_json(file, {**read_json(file), "val_accuracy": value, "val_loss": 0.1})
+    return study
 
 
-def test_differences_are_paired_and_of_the_validation_split() -> None:
-    table = choices(made(("the recipe", [0.98, 0.99]), ("no maps", [0.97, 0.98])), "recipe")
-    first, second = table.splitlines()[2:]
-    assert first == "| the recipe | 98.50 | reference | 0.1000 | 60 |"
-    assert second == "| no maps | 97.50 | \N{MINUS SIGN}1.00 ± 0.00 | 0.1000 | 60 |"
+def test_differences_are_paired_and_of_the_validation_split(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    """In the order of the config, against the reference; an arm of another experiment too."""
+    study = made(config, tmp_path, z=[0.97, 0.98, 0.99], a=[0.98, 0.99, 1.0])
+    first, second = choices(study, "recipe").splitlines()[2:]
+    assert first == "| z | 98.00 | \N{MINUS SIGN}1.00 ± 0.00 | 0.1000 | 30 |"
+    assert second == "| a | 99.00 | reference | 0.1000 | 30 |"
 
 
-def test_the_order_is_that_of_the_config() -> None:
-    table = choices(made(("z", [0.9]), ("a", [0.8])), "recipe")
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["z", "a"]
-
-
-def test_an_experiment_that_is_not_there_is_named() -> None:
-    with pytest.raises(VitrailError, match="'headline'; there are recipe"):
-        choices(made(("the recipe", [0.9])), "headline")
+def test_an_experiment_that_is_not_there_is_named(config: dict[str, Any], tmp_path: Path) -> None:
+    study = Study(small(config, "q6_vit", recipe=experiment(arms=ARMS, reference="a")), tmp_path)
+    with pytest.raises(VitrailError, match="'pooling'; it has recipe"):
+        choices(study, "pooling")

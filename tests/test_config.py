@@ -126,6 +126,8 @@ WRONG = [
     ({"seeds": [1, 1]}, "seeds", "twice"),
     ({"seeds": [0, 0.0]}, "seeds", "twice"),
     ({"seeds": [-1]}, "seeds.0", "at least 0"),
+    ({"seeds": [0, 2**32]}, "seeds.1", "at most 4294967295"),
+    (at("q2_mlp", "activation", seeds=[2**32]), "activation.seeds.0", "at most 4294967295"),
     ({"seeds": [0, "a"]}, "seeds.1", "of type integer"),
     ({"seeds": [0.5]}, "seeds.0", "of type integer"),
     ({"seeds": [True]}, "seeds.0", "of type integer"),
@@ -151,7 +153,8 @@ WRONG = [
     ({"defaults": {"epochs": math.inf}}, "defaults.epochs", "finite"),
     ({"defaults": {"learning_rate": math.nan}}, "defaults.learning_rate", "finite"),
     ({"defaults": {"learning_rate": "1e-3"}}, "defaults.learning_rate", "of type number"),
-    ({"defaults": {"warmup": 1.5}}, "defaults.warmup", "at most 1"),
+    ({"defaults": {"warmup": 1.5}}, "defaults.warmup", "less than 1"),
+    ({"defaults": {"warmup": 1}}, "defaults.warmup", "less than 1"),
     ({"defaults": {"pos_embed": None}}, "defaults.pos_embed", "'none'"),
     ({"questions": {"q2_mlp": None}}, "questions.q2_mlp", "of type object"),
     (
@@ -238,6 +241,22 @@ SENSE = [
     (
         {"questions": {"q7_complexity": {"timing": {"heads": 5}}}},
         ["timing.heads 5", "widths"],
+    ),
+    (
+        at("q6_vit", "headline", arms={"other": {"settings": {"depth": 2}}}),
+        ["questions.q6_vit.experiments.headline has the arms vit, other", "keep one"],
+    ),
+    (
+        at(
+            "q6_vit",
+            "headline",
+            arms={"vit": None, "cnn": {"settings": {"model": "cnn"}}},
+        ),
+        ["questions.q6_vit.experiments.headline.arms.cnn", "model"],
+    ),
+    (
+        at("q2_mlp", "activation", claims=[{**CLAIM, "worse": "gelu"}]),
+        ["questions.q2_mlp.experiments.activation.claims.a", "'gelu'", "both better and worse"],
     ),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -302,3 +303,17 @@ def test_positions_need_pairs_of_columns() -> None:
         sinusoidal_1d(4, 5)
     with pytest.raises(ValueError, match="embed_dim"):
         sinusoidal_2d((2, 2), 6)
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "sinusoidal_2d"])
+def test_fixed_positions_of_a_given_size(kind: str) -> None:
+    """What differs from place to place has that size, and keeps its directions."""
+    arguments: dict[str, Any] = {"embed_dim": 32, "depth": 1, "num_heads": 2, "pos_embed": kind}
+    plain = VisionTransformer(28, 7, 1, 10, **arguments)
+    sized = VisionTransformer(28, 7, 1, 10, pos_embed_rms=0.7, **arguments)
+    assert sized.pos_embed[0, 0].abs().max() == 0  # the class token's row
+    before, after = plain.pos_embed[0, 1:], sized.pos_embed[0, 1:]
+    close(after.mean(dim=0), torch.zeros(32))
+    assert after.square().mean().sqrt().item() == pytest.approx(0.7)
+    own = before - before.mean(dim=0)
+    close(after / after.norm(), own / own.norm())

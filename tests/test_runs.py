@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import csv
 import re
@@ -132,8 +133,11 @@ def test_what_a_model_reads_is_what_the_schema_describes() -> None:
         *(name for names in arms.MODEL_FIELDS.values() for name in names),
     }
     assert read == set(known)
-    everything = MUON | CNN | MLP | TIMM
-    for settings in (VIT, CNN, MLP, LOGISTIC, TIMM, MUON):
+    # Fixed positions have a size of their own, and no start.
+    fixed = {name: value for name, value in VIT.items() if name != "pos_embed_std"}
+    fixed |= {"pos_embed": "sinusoidal", "pos_embed_rms": 0}
+    everything = fixed | MUON | CNN | MLP | TIMM
+    for settings in (VIT, CNN, MLP, LOGISTIC, TIMM, MUON, fixed):
         assert set(arms.relevant({**everything, **settings})) == set(settings)
 
 
@@ -207,7 +211,7 @@ def test_default_study(config: Config) -> None:
     assert set(plan.arms) == compared | {plan.base}
     for stem in ("q2_mlp", "q3_self_attention", "q4_multi_head", "q5_block", "q8_transfer"):
         assert plan.of_question(stem), stem
-    assert len(plan.of_question("q6_vit")) == 10
+    assert len(plan.of_question("q6_vit")) == 11
     for about in plan.experiments:
         # The headline is one long run; all others compare.
         assert len(about.members) >= (1 if about.name == "headline" else 2)
@@ -464,6 +468,71 @@ def test_a_setting_that_a_model_does_not_read_is_refused(config: Config, field: 
             own["timm_model"] = "vit_tiny_patch16_224"
         with pytest.raises(VitrailError, match=f"the key {field} has no effect on model '{kind}'"):
             runs.expand(with_experiments(config, x=experiment(arms={"a": {"settings": own}})))
+
+
+def renamed(config: Config, stem: str, name: str) -> Config:
+    """The config with one more experiment of that name."""
+    about = experiment(arms={"a": {}, "b": {"settings": {"depth": 2}}})
+    merge(config, {"questions": {stem: {"experiments": {name: about}}}})
+    validate(config, SCHEMA)
+    return config
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_name_that_a_question_uses_itself_is_refused(config: Config, stem: str) -> None:
+    names = runs.RESERVED[stem] | runs.RESERVED_EVERYWHERE
+    for name in names | ({"headline_curve", "headline_new"} if stem == "q6_vit" else set()):
+        with pytest.raises(
+            VitrailError,
+            match=rf"^config: questions\.{stem}\.experiments\.{name}: this question has .*; choose",
+        ):
+            runs.expand(renamed(copy.deepcopy(config), stem, name))
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"), [("q2_mlp", "headline_x"), ("q2_mlp", "base"), ("q6_vit", "share")]
+)
+def test_a_name_that_only_another_question_uses_is_free(
+    config: Config, stem: str, name: str
+) -> None:
+    plan = runs.expand(renamed(config, stem, name))
+    assert name in [about.name for about in plan.of_question(stem)]
+
+
+@pytest.mark.parametrize("study", ["default", "smoke", "full", "headline", "recipe"])
+def test_no_shipped_experiment_is_refused(study: str) -> None:
+    config = load([ROOT / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))])
+    asked = {
+        (stem, name)
+        for stem in STEMS
+        for name, block in (config["questions"][stem].get("experiments") or {}).items()
+        if block is not None
+    }
+    plan = runs.expand(config)
+    assert {(about.question, about.name) for about in plan.experiments} == asked
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_name_that_a_question_writes_is_reserved(stem: str) -> None:
+    """A figure added to a question is added to the table, else an experiment could take it."""
+    parts, found = {"figures", "tables", "numbers", "data"}, set()
+    tree = ast.parse((ROOT / "src" / "vitrail" / "questions" / f"{stem}.py").read_text("utf-8"))
+    for node in ast.walk(tree):
+        keys: list[ast.expr | None]
+        match node:
+            case ast.keyword(arg=part, value=ast.Dict(keys=keys)) if part in parts:
+                pass
+            case ast.AugAssign(target=ast.Attribute(attr=part), value=ast.Dict(keys=keys)):
+                assert part in parts
+            case ast.Subscript(value=ast.Attribute(attr=part), slice=key, ctx=ast.Store()):
+                keys = [key] if part in parts else []
+            case _:
+                keys = []
+        found |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    assert found
+    assert found <= runs.RESERVED[stem]
+    if stem != "q6_vit":  # its patch_shuffle is written elsewhere
+        assert found == runs.RESERVED[stem]
 
 
 def test_steps_of_a_run() -> None:

@@ -39,7 +39,7 @@ BASE: Settings = {
     "evaluations": 2, "precision": "fp32", "pixel_mean": 0.1307, "pixel_std": 0.3081,
     "patch_size": 14, "embed_dim": 8, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0,
     "qkv_bias": True, "class_token": True, "global_pool": "token", "pos_embed": "learned",
-    "pos_embed_std": 0.02, "norm": "pre", "act": "gelu",
+    "pos_embed_std": 0.02, "pos_embed_rms": 0, "norm": "pre", "act": "gelu",
 }  # fmt: skip
 CNN: Settings = {key: BASE[key] for key in list(BASE)[:13]} | {"model": "cnn", "channels": 2}
 FACTS = {"commit": "0123456789ab-dirty", "threads": 1, "data": {"sha256": {"b": "22", "a": "11"}}}

@@ -1,9 +1,10 @@
 """What each choice of a recipe brings on the validation split: a table for the docs.
 
 The report compares arms on the test set. A recipe is chosen before that, so this table
-reads the validation figures of the run table and nothing else:
+reads validation figures and nothing else:
 
-    python -m vitrail.choices --study recipe --experiment recipe
+    PYTHONPATH=src python -m vitrail.choices --config config/default.yaml config/recipe.yaml \
+        --experiment recipe
 """
 
 from __future__ import annotations
@@ -11,39 +12,39 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from vitrail.analysis import estimate, paired_difference, points
+from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
+from vitrail.questions.study import Study
 
 
-def choices(runs: pd.DataFrame, experiment: str) -> str:
-    """A Markdown table of an experiment, one row per arm, the first arm being the recipe.
-
-    Args:
-        runs: the rows of ``runs.csv``.
-        experiment: its column `experiment`.
+def choices(study: Study, name: str) -> str:
+    """A Markdown table of an experiment, one row per arm that ran, against its reference.
 
     Raises:
-        VitrailError: when no finished run belongs to the experiment.
+        VitrailError: when the study has no experiment of that name, or none of its runs.
     """
-    mine = runs[(runs["experiment"] == experiment) & (runs["status"] == "finished")]
-    if mine.empty:
-        known = ", ".join(sorted(set(runs["experiment"])))
-        raise VitrailError(f"no finished run of experiment {experiment!r}; there are {known}")
+    found = [one for one in study.plan.experiments if one.name == name]
+    if not found:
+        known = ", ".join(one.name for one in study.plan.experiments)
+        raise VitrailError(f"the study has no experiment {name!r}; it has {known}")
+    runs = study.runs(found[0])
+    runs = runs[runs["status"] == "finished"]
+    accuracy = {
+        arm: dict(zip(rows["seed"], rows["val_accuracy"], strict=True))
+        for arm, rows in runs.groupby("arm", sort=False)
+    }
+    standard = accuracy.get(found[0].reference, {})
     lines = [
         "| | validation accuracy (%) | difference in points | validation loss | seconds |",
         "|:---|---:|---:|---:|---:|",
     ]
-    standard: dict[int, float] = {}
-    for label, rows in mine.groupby("label", sort=False):
-        accuracy = dict(zip(rows["seed"], rows["val_accuracy"], strict=True))
-        gap = points(paired_difference(accuracy, standard)) if standard else "reference"
-        standard = standard or accuracy
+    for arm, rows in runs.groupby("arm", sort=False):
+        gap = points(paired_difference(accuracy[arm], standard))
         cells = (
-            str(label),
-            f"{100 * estimate(list(accuracy.values())).mean:.2f}",
-            gap,
+            str(rows["label"].iloc[0]),
+            f"{100 * estimate(list(accuracy[arm].values())).mean:.2f}",
+            "reference" if arm == found[0].reference else gap,
             f"{rows['val_loss'].mean():.4f}",
             f"{rows['seconds'].mean():.0f}",
         )
@@ -53,14 +54,11 @@ def choices(runs: pd.DataFrame, experiment: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print what each choice brings, as Markdown.")
-    parser.add_argument("--study", required=True)
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="names the study")
     parser.add_argument("--experiment", required=True)
     parser.add_argument("--results", type=Path, default=Path("results"))
     arguments = parser.parse_args()
-    table = arguments.results / arguments.study / "runs.csv"
-    if not table.is_file():
-        raise VitrailError(f"{table} is missing; run the study {arguments.study} first")
-    print(choices(pd.read_csv(table), arguments.experiment))
+    print(choices(Study(load(arguments.config), arguments.results), arguments.experiment))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,36 @@ from vitrail.settings import (
 )
 
 BASE_NAMES = ("base", "base", "base ViT")  # experiment, arm, label
+HEADLINE = ("q6_vit", "headline")  # the question and the experiment of the long run
+# Figures, tables, numbers and data that a question makes itself; no experiment has such a name.
+RESERVED_EVERYWHERE = {"claims", "experiments", "table"}
+RESERVED: dict[str, set[str]] = {
+    "q1_patch_embedding": {"filter_findings", "filters", "patch_sizes", "patches"},
+    "q2_mlp": {
+        "embed_dim", "gelu", "hidden", "in_reach", "input_findings", "mlp_ratio", "negative",
+        "parameters", "share", "tanh_gap",
+    },
+    "q3_self_attention": {
+        "entropy", "found_networks", "found_order", "found_random", "maps", "scale", "shown",
+        "tv_images",
+    },
+    "q4_multi_head": {
+        "architecture", "attention", "distance", "distance_high", "distance_low",
+        "distance_uniform", "found_distance", "found_heads", "found_proofs", "found_rollout",
+        "grid", "maps", "rollout",
+    },
+    "q5_block": {"block", "curves", "token_norms"},
+    "q6_vit": {
+        "architecture", "base", "base_runs", "cost", "effects", "errors", "patch_shuffle",
+        "position_example", "position_findings", "position_size", "positions",
+    },
+    "q7_complexity": {
+        "batch_size", "crossover", "fused_memory", "fused_speedup", "hardware", "longest",
+        "memory", "mlp_ratio", "model", "naive_memory", "share", "slope_at_base", "slopes",
+        "time", "tokens", "width",
+    },
+    "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,9 +159,20 @@ def expand(config: Config) -> Plan:
     for stem in STEMS:
         for name, block in (config["questions"][stem].get("experiments") or {}).items():
             if block is not None:  # null takes an experiment out of the study
+                _check_name(stem, name)
                 experiments.append(_experiment(stem, name, block, defaults, seeds, arms))
     _check_claims(experiments)
     return Plan(config["study"], seeds, tuple(experiments), arms, base)
+
+
+def _check_name(stem: str, name: str) -> None:
+    """An experiment does not write over what its question makes itself."""
+    taken = name in RESERVED[stem] | RESERVED_EVERYWHERE
+    if taken or (stem == HEADLINE[0] and name.startswith(f"{HEADLINE[1]}_")):
+        raise VitrailError(
+            f"config: questions.{stem}.experiments.{name}: this question has a figure, table or "
+            "number of that name already; choose another name"
+        )
 
 
 def _check_claims(experiments: list[Experiment]) -> None:
@@ -173,6 +214,8 @@ def _experiment(
     if not names:
         raise VitrailError(f"config: {where}.arms has no arm left; set the experiment to null")
     _check_distinct(members, where)
+    if (stem, name) == HEADLINE:
+        _check_headline(members, where)
     reference = str(block.get("reference") or names[0])
     for claim in block.get("claims") or []:
         for role in ("better", "worse"):
@@ -181,6 +224,11 @@ def _experiment(
                     f"config: {where}.claims.{claim['id']}.{role} names the arm "
                     f"{claim[role]!r}, but the arms are {', '.join(names)}"
                 )
+        if str(claim["better"]) == str(claim["worse"]):
+            raise VitrailError(
+                f"config: {where}.claims.{claim['id']} names the arm {claim['better']!r} as both "
+                "better and worse; name another as one of them"
+            )
     if reference not in names:
         raise VitrailError(
             f"config: {where}.reference names the arm {reference!r}, "
@@ -209,6 +257,22 @@ def _check_distinct(members: list[Member], where: str) -> None:
                 f"config: {where}: the arms {other} and {member.name} have the same settings; "
                 "change one of them or set it to null"
             )
+
+
+def _check_headline(members: list[Member], where: str) -> None:
+    """The headline is one long run of a ViT of ours; its page reads no other arm."""
+    if len(members) > 1:
+        names = ", ".join(member.name for member in members)
+        raise VitrailError(
+            f"config: {where} has the arms {names}, but is one long run; "
+            "keep one of them or choose another name for the experiment"
+        )
+    model = members[0].arm.settings["model"]
+    if model != "vit":
+        raise VitrailError(
+            f"config: {where}.arms.{members[0].name}: model is {model!r}, but the headline run "
+            "is of a vit; choose another name for the experiment"
+        )
 
 
 def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:

@@ -52,6 +52,7 @@ MODEL_FIELDS = {
         "global_pool",
         "pos_embed",
         "pos_embed_std",
+        "pos_embed_rms",
         "norm",
         "act",
     ),
@@ -81,6 +82,8 @@ def relevant(settings: Settings) -> Settings:
     fields = {*TRAINING_FIELDS, *MODEL_FIELDS[settings["model"]]}
     if settings.get("pos_embed") != "learned":
         fields.discard("pos_embed_std")  # fixed positions have no start
+    if settings.get("pos_embed") not in ("sinusoidal", "sinusoidal_2d"):
+        fields.discard("pos_embed_rms")
     if settings["optimizer"] != "muon":
         fields.discard("matrix_learning_rate")
     return {field: canonical(settings[field]) for field in sorted(fields)}

@@ -44,3 +44,13 @@ def sinusoidal_2d(grid_size: tuple[int, int], embed_dim: int) -> Tensor:
     )
     half = embed_dim // 2
     return torch.cat([sinusoidal(rows.flatten(), half), sinusoidal(columns.flatten(), half)], dim=1)
+
+
+def resized(table: Tensor, rms: float) -> Tensor:
+    """What differs from place to place, at a given size: (N, D) -> (N, D).
+
+    The mean row is taken off, which tells no place from another, and the rest is brought to
+    the root mean square `rms`. Most of a sinusoid's own size is that mean row on a small grid.
+    """
+    own = table - table.mean(dim=0)
+    return own * (rms / own.square().mean().sqrt().clamp_min(1e-12))

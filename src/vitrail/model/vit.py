@@ -11,7 +11,7 @@ from vitrail.model.block import NORM_EPS, Block, Norm
 from vitrail.model.mlp import Activation
 from vitrail.model.patch_embedding import PatchEmbed, Size
 from vitrail.model.pooling import SeqPool
-from vitrail.model.positions import sinusoidal_1d, sinusoidal_2d
+from vitrail.model.positions import resized, sinusoidal_1d, sinusoidal_2d
 
 Positions = Literal["learned", "sinusoidal", "sinusoidal_2d", "none"]
 Pooling = Literal["token", "avg", "seq"]
@@ -28,7 +28,9 @@ class VisionTransformer(nn.Module):
         pos_embed: "learned" (ViT), "sinusoidal" (positions in reading order),
             "sinusoidal_2d" (row and column) or "none".
         pos_embed_std: standard deviation of learned positions at the start; 0.02 in ViT
-            and timm, while sines and cosines have 0.7.
+            and timm.
+        pos_embed_rms: of fixed positions; 0 keeps the values of the formula, otherwise see
+            `resized`.
         norm: "pre" (ViT) or "post" (Vaswani et al. 2017; no last norm then).
         act: activation of the MLP, "gelu" (ViT) or "relu".
         fused_attn: PyTorch's fused attention kernel, or the written-out form.
@@ -55,6 +57,7 @@ class VisionTransformer(nn.Module):
         global_pool: Pooling = "token",
         pos_embed: Positions = "learned",
         pos_embed_std: float = 0.02,
+        pos_embed_rms: float = 0.0,
         norm: Norm = "pre",
         act: Activation = "gelu",
         fused_attn: bool = True,
@@ -75,7 +78,7 @@ class VisionTransformer(nn.Module):
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
         self.num_prefix_tokens = int(class_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
-        self._add_positions(pos_embed, embed_dim)
+        self._add_positions(pos_embed, embed_dim, pos_embed_rms)
         self.blocks = nn.Sequential(
             *(
                 Block(embed_dim, num_heads, mlp_ratio, qkv_bias, act, norm, fused_attn, head_dim)
@@ -91,7 +94,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self._initialise(pos_embed_std)
 
-    def _add_positions(self, pos_embed: Positions, embed_dim: int) -> None:
+    def _add_positions(self, pos_embed: Positions, embed_dim: int, rms: float) -> None:
         """Make `pos_embed`, (1, prefix + patches, D): a parameter, a constant or None."""
         patches = self.patch_embed.num_patches
         if pos_embed == "none":
@@ -106,6 +109,7 @@ class VisionTransformer(nn.Module):
                 if pos_embed == "sinusoidal"
                 else sinusoidal_2d(self.patch_embed.grid_size, embed_dim)
             )
+            fixed = resized(fixed, rms) if rms else fixed
             # The class token has no place in the image: its row is zero.
             table = torch.cat([torch.zeros(self.num_prefix_tokens, embed_dim), fixed])
             self.register_buffer("pos_embed", table[None])

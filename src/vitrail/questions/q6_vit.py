@@ -100,6 +100,11 @@ def add_positions(study: Study, result: Answer) -> None:
     """The worked example and the similarity of positions."""
     result.tables["position_example"], worst = positions.worked_example()
     result.numbers["position_example"] = {"worst": f"{worst:.3f}"}
+    one, two = positions.fixed(study.plan.arms[study.plan.base].settings).values()
+    result.numbers["position_size"] = {
+        "one_axis": f"{positions.size(one):.2f}",
+        "two_axes": f"{positions.size(two):.2f}",
+    }
     result.figures["positions"] = positions.draw(study)
     claims = positions.claims(study)
     result.claims += claims

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vitrail.analysis import Estimate, counted, estimate
+from vitrail.analysis import Estimate, counted, difference_words, estimate
 from vitrail.claims import Claim, holds
 from vitrail.questions.attention.measures import START, TRAINED, share
 from vitrail.questions.attention.scale import FEW
@@ -222,7 +222,7 @@ def equivariant(gap: float) -> Claim:
         "q3-attention-is-equivariant",
         "Shuffling the tokens shuffles the outputs of attention and changes nothing else.",
         f"largest difference below {EXACT:.0e}",
-        f"largest difference {gap:.1e} over all blocks of the base ViT",
+        f"largest difference {difference_words(gap)} over all blocks of the base ViT",
         gap < EXACT,
         "Shuffling the tokens changes the outputs of attention beyond their order.",
     )

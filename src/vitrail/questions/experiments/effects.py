@@ -62,7 +62,7 @@ def sentence(table: pd.DataFrame) -> str:
     clear = decided(table)
     counts = (
         f"Of {counted(len(table), 'single change')} to the ViT, "
-        f"{len(clear) or 'none'} moved the test accuracy by more than the 95 % interval"
+        f"{len(clear) or 'none'} moved the test accuracy so that the 95 % interval excludes zero"
     )
     if clear.empty:
         return f"{counts}."

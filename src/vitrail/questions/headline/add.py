@@ -1,4 +1,4 @@
-"""Final performance: one long run of the best ViT from scratch, looked at from all sides.
+"""Final performance: one long run of a ViT from scratch, looked at from all sides.
 
 The run is the first arm of the experiment `headline` of Q6. A config without that
 experiment, or one whose arm could not be run, gives a page that says so.

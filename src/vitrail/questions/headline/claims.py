@@ -49,9 +49,9 @@ def reaches_target(headline: Headline) -> Claim:
     accuracy, score = headline.accuracy, headline.score
     return holds(
         "q6-headline-reaches-99-4",
-        f"The headline ViT reaches {100 * TARGET:.1f} % on the test set.",
-        "test accuracy, mean over the seeds; beside it Wilson's 95 % interval of the first "
-        "seed over the test images",
+        f"The headline ViT reads at least {100 * TARGET:.1f} % of the test images right.",
+        "share of these images, mean over the seeds; Wilson's 95 % interval of the first seed, "
+        "for digits of the same kind in general, stands beside it and does not decide",
         f"{percent(accuracy)}, interval {score.words}",
         accuracy.mean >= TARGET,
         f"The headline ViT stays below {100 * TARGET:.1f} %: it reaches {percent(accuracy)}.",
@@ -108,7 +108,7 @@ def calibrated(headline: Headline) -> Claim:
     errors = score.total - score.count
     return holds(
         "q6-headline-calibrated",
-        "The headline ViT makes as many errors as its probabilities predict.",
+        "The number of errors of the headline ViT is compatible with its probabilities.",
         "the number of errors lies in the 95 % range of simulated outcomes, each image drawn "
         "with the probability that the network states",
         f"{errors:,} errors, {found.expected_errors:,.1f} predicted, range "

@@ -69,11 +69,11 @@ It reads **{quoted["accuracy"]}** of the test digits right, which is
 **{quoted["errors"]} errors** in {quoted["images"]} (95 % interval {quoted["errors_interval"]});
 on the validation split it reaches {quoted["val_accuracy"]}.
 
-The 95 % interval [@wilson1927] of the accuracy is {quoted["interval"]}. It is the sampling error
-of the test images: how far the accuracy of this one trained network could move with another
-{quoted["images"]} digits of the same kind. {seeds} Half of the interval is
-{quoted["half_width"]} points. This is the noise floor of the test set: accuracies that are closer
-cannot be told apart unless two networks are compared image by image."""
+The 95 % interval [@wilson1927] of the accuracy is {quoted["interval"]}. It is about
+this one trained network on digits of this kind without end: the accuracies that agree with the
+count on these {quoted["images"]}. {seeds} Half of the interval is {quoted["half_width"]} points.
+Two networks that lie closer cannot be told apart by their counts alone; compared image by image
+they sometimes can."""
 
 
 def published_table(headline: Headline) -> str:
@@ -181,14 +181,13 @@ def next_words(headline: Headline) -> str:
         )
     elif fits_better(headline):
         lever = (
-            "The network fits its training images better than new ones. This points to stronger "
-            "augmentation or regularisation before more training or a larger network."
+            "The network fits its training images better than new ones: a hint, from one seed, "
+            "that more training or a larger network alone would gain little."
         )
     else:
         lever = (
             "The training images, as the recipe presents them, are no easier for the network than "
-            "new ones. This points to longer training or a larger network before more "
-            "regularisation."
+            "new ones: a hint, from one seed, that longer training or a larger network would gain."
         )
     best = max(PUBLISHED, key=lambda other: other.accuracy)
     missing = round(errors - (1 - best.accuracy) * score.total)
@@ -198,6 +197,7 @@ def next_words(headline: Headline) -> str:
         else "No ViT of @tbl-q6-headline-published makes fewer errors."
     )
     return f"""**What the run says about the next step.** {lever} {gap}
-Of its {errors:,} errors, {errors - known.as_raters:,} are not the reading of the raters. A step
-that mends fewer than {score.half_width * score.total:.0f} of them stays within half the interval
-of one test, so it has to be judged on the validation split, over seeds and image by image."""
+Of its {errors:,} errors, {known.as_raters:,} are the reading of the raters; most of the others no
+rater has been asked about. A step that mends fewer than {score.half_width * score.total:.0f} of
+them stays within half the interval of one test, so it has to be judged on the validation split,
+over seeds and image by image."""

@@ -90,6 +90,11 @@ def similarity(table: np.ndarray) -> np.ndarray:
     return unit @ unit.T
 
 
+def size(table: np.ndarray) -> float:
+    """Root mean square of what differs from place to place, of positions (N, D)."""
+    return float(np.sqrt(np.mean((table - table.mean(axis=0)) ** 2)))
+
+
 def neighbour_contrast(similar: np.ndarray) -> float:
     """Mean similarity of patches that share a side minus that of all other pairs; NaN for one.
 

@@ -488,6 +488,7 @@ NOT_INPUTS = {
     "timing_settings.py": "",
     "ending.py": "prints",
     "ui.py": "a program of its own",
+    "choices.py": "a program of its own",
 }
 
 

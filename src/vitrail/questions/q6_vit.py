@@ -104,6 +104,7 @@ def add_positions(study: Study, result: Answer) -> None:
     result.numbers["position_size"] = {
         "one_axis": f"{positions.size(one):.2f}",
         "two_axes": f"{positions.size(two):.2f}",
+        "learned": f"{study.config['defaults']['pos_embed_std']:.2f}",
     }
     result.figures["positions"] = positions.draw(study)
     claims = positions.claims(study)

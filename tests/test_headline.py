@@ -35,7 +35,7 @@ from vitrail.questions.headline.figures import (
     votes,
 )
 from vitrail.questions.headline.page import page
-from vitrail.questions.headline.run import Headline, Rival, finished_seeds
+from vitrail.questions.headline.run import Headline, Rival
 from vitrail.questions.headline.scores import Predictions, bin_starts, calibrate, share
 from vitrail.questions.study import Study
 from vitrail.report.source import expand
@@ -131,7 +131,9 @@ class Made:
     def headline(self) -> Headline:
         """The headline run as the report reads it."""
         block = self.study.plan.of_question("q6_vit")[-1]
-        return Headline(self.study, block, finished_seeds(self.study, block, block.members[0]))
+        return Headline(
+            self.study, block, self.study.finished_seeds(block.members[0].arm.arm_id, block.seeds)
+        )
 
     def claims(self) -> dict[str, Claim]:
         return {claim.id: claim for claim in decide(self.headline())}

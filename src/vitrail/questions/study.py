@@ -59,9 +59,9 @@ class Study:
             self._summaries[path] = read_json(path)
         return self._summaries[path]
 
-    def finished_seeds(self, arm_id: str) -> tuple[int, ...]:
-        """The seeds of an arm whose run ended with a trained network."""
-        seeds = self.plan.arms[arm_id].seeds
+    def finished_seeds(self, arm_id: str, asked: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """The seeds of an arm, or those asked for, whose run ended with a trained network."""
+        seeds = self.plan.arms[arm_id].seeds if asked is None else asked
         return tuple(s for s in seeds if self.summary(arm_id, s)["status"] == "finished")
 
     @cached_property

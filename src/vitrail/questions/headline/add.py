@@ -14,7 +14,7 @@ from vitrail.questions.answer import Answer
 from vitrail.questions.headline import figures
 from vitrail.questions.headline.claims import decide
 from vitrail.questions.headline.page import absent, page
-from vitrail.questions.headline.run import NAME, STEM, Headline, finished_seeds
+from vitrail.questions.headline.run import NAME, STEM, Headline
 from vitrail.questions.headline.scores import Predictions
 from vitrail.questions.study import Study
 
@@ -42,7 +42,7 @@ def add_headline(study: Study, answer: Answer) -> None:
         return
     experiment = experiments[0]
     member = experiment.members[0]
-    seeds = finished_seeds(study, experiment, member)
+    seeds = study.finished_seeds(member.arm.arm_id, experiment.seeds)
     if not seeds:
         quoted["status"] = "not run"
         reason = study.summary(member.arm.arm_id, experiment.seeds[0])["reason"]

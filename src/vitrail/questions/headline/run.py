@@ -106,7 +106,7 @@ class Headline:
             if experiment.name != YARDSTICKS:
                 continue
             for member in experiment.members:
-                seeds = finished_seeds(self.study, experiment, member)
+                seeds = self.study.finished_seeds(member.arm.arm_id, experiment.seeds)
                 if member.arm.arm_id == self.member.arm.arm_id or not seeds:
                     continue
                 seed = self.seeds[0] if self.seeds[0] in seeds else seeds[0]
@@ -115,12 +115,3 @@ class Headline:
                 test = mcnemar(self.predictions.right, right)
                 found.append(Rival(member.name, member.label, seed, float(right.mean()), test))
         return found
-
-
-def finished_seeds(study: Study, experiment: Experiment, member: Member) -> tuple[int, ...]:
-    """The seeds of an arm whose run ended with a trained network."""
-    return tuple(
-        seed
-        for seed in experiment.seeds
-        if study.summary(member.arm.arm_id, seed)["status"] == "finished"
-    )

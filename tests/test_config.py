@@ -233,6 +233,21 @@ SENSE = [
         ["embed_dim 33", "multiple of 2"],
     ),
     ({"defaults": {"class_token": False}}, ["global_pool token", "class_token"]),
+    (
+        {"defaults": {"attention": "window"}},
+        ["attention window", "class token", "class_token to false", "global_pool to avg or seq"],
+    ),
+    (
+        {
+            "defaults": {
+                "attention": "window",
+                "window_size": 3,
+                "class_token": False,
+                "global_pool": "avg",
+            }
+        },
+        ["window_size 3", "4 x 4 patches", "patch_size 7"],
+    ),
     ({"data": {"validation": 5001}}, ["train_size 55000", "validation", "5001", "60,000"]),
     ({"defaults": {"train_size": 55001}}, ["train_size 55001", "60,000"]),
     ({"defaults": {"batch_size": 60000}}, ["batch_size 60000", "train_size 55000"]),

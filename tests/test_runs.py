@@ -197,6 +197,18 @@ def test_what_does_not_change_the_outcome_does_not_change_the_ids(config: Config
     assert set(runs.expand(changed).arms) == before
 
 
+def test_a_setting_that_changes_nothing_is_no_part_of_the_identity(config: Config) -> None:
+    """Arms from before a setting was added keep their ids, and `in_full` knows its value."""
+    for name, value in arms.NEUTRAL.items():
+        settings = {**config["defaults"], "validation": 1, name: value}
+        assert name not in arms.relevant(settings), name
+        assert arms.in_full(arms.relevant(settings))[name] == value
+    softmax = {**config["defaults"], "validation": 1}
+    assert arms.relevant(softmax) == arms.relevant({**softmax, "window_size": 4})
+    windows = {**softmax, "attention": "window"}
+    assert arms.relevant(windows) != arms.relevant({**windows, "window_size": 4})
+
+
 # --- Expansion
 
 

@@ -41,6 +41,20 @@ def attention_macs(n: int, d: int, attn_dim: int | None = None) -> int:
     # endregion: attention_macs
 
 
+def linear_attention_macs(n: int, d: int, num_heads: int, attn_dim: int | None = None) -> int:
+    """MACs of `LinearAttention`: 4 N D^2 + 2 N D d_k + N D, with d_k = D / `num_heads`."""
+    attn_dim = attn_dim or d
+    keys_values = n * attn_dim * (attn_dim // num_heads)  # phi(K)^T V, one matrix per head
+    queries = keys_values + n * attn_dim  # phi(Q) times it, and what the weights sum to
+    return 4 * n * d * attn_dim + keys_values + queries
+
+
+def window_attention_macs(n: int, d: int, window_size: int, attn_dim: int | None = None) -> int:
+    """MACs of `WindowAttention`: 4 N D^2 + 2 N w^2 D; shifted windows cost the same."""
+    attn_dim = attn_dim or d
+    return 4 * n * d * attn_dim + 2 * n * window_size**2 * attn_dim
+
+
 def block_macs(n: int, d: int, r: float = 4.0, attn_dim: int | None = None) -> int:
     """MACs of one block: (4 + 2r) N D^2 + 2 N^2 D; `attn_dim` as in `attention_macs`."""
     return attention_macs(n, d, attn_dim) + 2 * n * d * hidden_width(d, r)
@@ -77,11 +91,13 @@ def vit_macs(
     class_token: bool = True,
     head_dim: int = 0,
     global_pool: str = "token",
+    attention: str = "softmax",
+    window_size: int = 7,
 ) -> dict[str, int]:
     """MACs of a whole Vision Transformer for one image, part by part, with their `total`.
 
     The arguments are those of `VisionTransformer`. `num_heads` has no effect as long as
-    `head_dim` is 0: H heads of width D/H cost as much as one of width D.
+    `head_dim` is 0: H heads of width D/H cost as much as one of width D (not in linear attention).
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`.
@@ -91,11 +107,14 @@ def vit_macs(
     rows, columns = _pair(patch_size)
     d, hidden = embed_dim, hidden_width(embed_dim, mlp_ratio)
     attn_dim = num_heads * head_dim if head_dim else d
+    # What each query meets: all tokens, those of its window, or the d_k rows of phi(K)^T V.
+    met = {"softmax": n, "window": window_size**2, "linear": attn_dim // num_heads}[attention]
+    total = int(attention == "linear")  # the sums of the weights are a product of their own
     parts = {
         "patch_embedding": patches * rows * columns * in_chans * d,
         "qkv": depth * 3 * n * d * attn_dim,
-        "attention_scores": depth * n**2 * attn_dim,  # Q K^T
-        "attention_values": depth * n**2 * attn_dim,  # the weights times V
+        "attention_scores": depth * n * met * attn_dim,  # Q K^T; linear: phi(K)^T V
+        "attention_values": depth * n * (met + total) * attn_dim,  # the weights times V
         "projection": depth * n * d * attn_dim,
         "mlp": depth * 2 * n * d * hidden,
         # A score for each patch, and the scores times the patches. A plain mean has none.

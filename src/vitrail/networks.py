@@ -87,12 +87,12 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
         from vitrail.model import VisionTransformer
 
         arguments = {field: settings[field] for field in MODEL_FIELDS["vit"] if field in settings}
-        tokens = (IMAGE_SIZE // settings["patch_size"]) ** 2
+        side = settings.get("window_size", IMAGE_SIZE // settings["patch_size"])
         return VisionTransformer(
             img_size=IMAGE_SIZE,
             in_chans=IN_CHANS,
             num_classes=NUM_CLASSES,
-            fused_attn=tokens > SHORT,
+            fused_attn=side**2 > SHORT,
             **arguments,
         )
     if kind == "cnn":

@@ -46,6 +46,8 @@ MODEL_FIELDS = {
         "depth",
         "num_heads",
         "head_dim",
+        "attention",
+        "window_size",
         "mlp_ratio",
         "qkv_bias",
         "class_token",
@@ -60,6 +62,11 @@ MODEL_FIELDS = {
     "mlp": ("hidden",),
     "logistic": (),
     "timm": ("timm_model", "patch_size", "pretrained"),
+}
+# What a setting is when it changes nothing. At these values it is no part of the identity, so
+# that the arms that do not use it keep their ids; `in_full` puts it back.
+NEUTRAL: Settings = {
+    "attention": "softmax",
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -86,7 +93,15 @@ def relevant(settings: Settings) -> Settings:
         fields.discard("pos_embed_rms")
     if settings["optimizer"] != "muon":
         fields.discard("matrix_learning_rate")
+    if settings.get("attention") != "window":
+        fields.discard("window_size")
+    fields -= {name for name, value in NEUTRAL.items() if settings.get(name, value) == value}
     return {field: canonical(settings[field]) for field in sorted(fields)}
+
+
+def in_full(settings: Settings) -> Settings:
+    """The settings of an arm with those that are no part of its identity, at their values."""
+    return {**NEUTRAL, **settings}
 
 
 def arm_id(settings: Settings) -> str:
@@ -186,4 +201,21 @@ def _check_vit(settings: Settings, where: str) -> None:
     if settings["global_pool"] == "token" and not settings["class_token"]:
         raise VitrailError(
             f"config: {where}: global_pool token reads the class token; set class_token to true"
+        )
+    if settings["attention"] == "window":
+        _check_windows(settings, where)
+
+
+def _check_windows(settings: Settings, where: str) -> None:
+    """Windows tile the patches and leave no place for a token that is none."""
+    side = IMAGE_SIZE // settings["patch_size"]
+    if settings["class_token"]:
+        raise VitrailError(
+            f"config: {where}: attention window has no place for a class token; set class_token "
+            "to false and global_pool to avg or seq"
+        )
+    if side % settings["window_size"]:
+        raise VitrailError(
+            f"config: {where}: window_size {settings['window_size']} does not divide the "
+            f"{side} x {side} patches of patch_size {settings['patch_size']}"
         )

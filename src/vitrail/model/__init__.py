@@ -1,12 +1,13 @@
 """The Vision Transformer from scratch, read in the order of the questions.
 
 `patch_embedding` (Q1), `mlp` (Q2), `attention` (Q3, Q4), `block` (Q5), `positions`,
-`pooling` and `vit` (Q6). Nothing here knows of training, data or timm's internals
-beyond `from_timm` and `to_timm`.
+`pooling` and `vit` (Q6), `efficient_attention` (Q7). Nothing here knows of training, data
+or timm's internals beyond `from_timm` and `to_timm`.
 """
 
 from vitrail.model.attention import MultiHeadSelfAttention, SelfAttention, attention_weights
 from vitrail.model.block import Block
+from vitrail.model.efficient_attention import LinearAttention, WindowAttention
 from vitrail.model.mlp import Mlp
 from vitrail.model.patch_embedding import PatchEmbed
 from vitrail.model.pooling import SeqPool
@@ -16,12 +17,14 @@ from vitrail.model.vit import VisionTransformer
 
 __all__ = [
     "Block",
+    "LinearAttention",
     "Mlp",
     "MultiHeadSelfAttention",
     "PatchEmbed",
     "SelfAttention",
     "SeqPool",
     "VisionTransformer",
+    "WindowAttention",
     "attention_weights",
     "from_timm",
     "sinusoidal",

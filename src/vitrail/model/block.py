@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vitrail.efficiency import hidden_width
-from vitrail.model.attention import MultiHeadSelfAttention
+from vitrail.model.efficient_attention import AttentionKind, make_attention
 from vitrail.model.mlp import Activation, Mlp
 
 Norm = Literal["pre", "post"]
@@ -19,7 +19,7 @@ class Block(nn.Module):
 
     `norm="pre"` is Dosovitskiy et al. 2021, equations 2 and 3; `norm="post"` is
     Vaswani et al. 2017, section 3.1. `head_dim` is the width of one head, 0 for
-    D / `num_heads`.
+    D / `num_heads`; `attention`, `window_size` and `shift` as in `make_attention`.
     """
 
     def __init__(
@@ -32,11 +32,16 @@ class Block(nn.Module):
         norm: Norm = "pre",
         fused_attn: bool = True,
         head_dim: int = 0,
+        attention: AttentionKind = "softmax",
+        window_size: int = 7,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         self.norm = norm
         self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.attn = MultiHeadSelfAttention(dim, num_heads, qkv_bias, fused_attn, head_dim)
+        self.attn = make_attention(
+            attention, dim, num_heads, qkv_bias, fused_attn, head_dim, window_size, shift
+        )
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = Mlp(dim, hidden_width(dim, mlp_ratio), act)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from vitrail.model.attention import MultiHeadSelfAttention
 from vitrail.model.block import NORM_EPS, Block
 from vitrail.model.vit import VisionTransformer
 
@@ -107,6 +108,8 @@ def _refuse_what_timm_lacks(model: VisionTransformer) -> None:
     if not len(model.blocks):
         raise ValueError("to_timm: a model without blocks (depth 0) is not supported")
     block: Any = model.blocks[0]
+    if type(block.attn) is not MultiHeadSelfAttention:
+        raise ValueError(f"to_timm: {type(block.attn).__name__} is not supported")
     if block.norm != "pre":
         raise ValueError(f"to_timm: norm {block.norm!r} is not supported")
     if not isinstance(block.mlp.act, nn.GELU):

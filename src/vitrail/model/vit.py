@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.model.block import NORM_EPS, Block, Norm
+from vitrail.model.efficient_attention import AttentionKind
 from vitrail.model.mlp import Activation
 from vitrail.model.patch_embedding import PatchEmbed, Size
 from vitrail.model.pooling import SeqPool
@@ -35,11 +36,14 @@ class VisionTransformer(nn.Module):
         act: activation of the MLP, "gelu" (ViT) or "relu".
         fused_attn: PyTorch's fused attention kernel, or the written-out form.
         head_dim: width of one head; 0 is embed_dim / num_heads, as in timm.
+        attention: "softmax" (ViT), "linear" or "window"; see `efficient_attention`.
+        window_size: patches on a side of a window; every second block shifts the windows
+            by half of it. For attention "window" alone, which takes no class token.
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`, `num_heads` does not
-            divide `embed_dim` while `head_dim` is 0, a switch has an unknown value, or
-            `global_pool="token"` is asked without a class token.
+            divide `embed_dim` while `head_dim` is 0, a switch has an unknown value,
+            `global_pool="token"` is asked without a class token, or windows do not fit.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class VisionTransformer(nn.Module):
         act: Activation = "gelu",
         fused_attn: bool = True,
         head_dim: int = 0,
+        attention: AttentionKind = "softmax",
+        window_size: int = 7,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -69,6 +75,7 @@ class VisionTransformer(nn.Module):
             ("pos_embed", pos_embed, get_args(Positions)),
             ("norm", norm, get_args(Norm)),
             ("act", act, get_args(Activation)),
+            ("attention", attention, get_args(AttentionKind)),
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
@@ -76,13 +83,27 @@ class VisionTransformer(nn.Module):
             raise ValueError("global_pool 'token' reads the class token: set class_token to true")
         self.global_pool = global_pool
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
+        if attention == "window":
+            self._check_windows(window_size, class_token)
         self.num_prefix_tokens = int(class_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._add_positions(pos_embed, embed_dim, pos_embed_rms)
         self.blocks = nn.Sequential(
             *(
-                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, act, norm, fused_attn, head_dim)
-                for _ in range(depth)
+                Block(
+                    embed_dim,
+                    num_heads,
+                    mlp_ratio,
+                    qkv_bias,
+                    act,
+                    norm,
+                    fused_attn,
+                    head_dim,
+                    attention,
+                    window_size,
+                    shift=index % 2 * (window_size // 2),
+                )
+                for index in range(depth)
             )
         )
         # One last norm, before the pooling (after it for the mean, as in timm). A post-norm
@@ -93,6 +114,16 @@ class VisionTransformer(nn.Module):
         self.fc_norm = last_norm if global_pool == "avg" else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
         self._initialise(pos_embed_std)
+
+    def _check_windows(self, window_size: int, class_token: bool) -> None:
+        """Windows need a square grid of patches and nothing beside it."""
+        rows, columns = self.patch_embed.grid_size
+        if class_token:
+            raise ValueError("attention 'window' has no place for a class token: set it to false")
+        if rows != columns or window_size < 1 or rows % window_size:
+            raise ValueError(
+                f"window_size {window_size} does not divide the grid of {rows} x {columns} patches"
+            )
 
     def _add_positions(self, pos_embed: Positions, embed_dim: int, rms: float) -> None:
         """Make `pos_embed`, (1, prefix + patches, D): a parameter, a constant or None."""

@@ -1,14 +1,15 @@
 """The Vision Transformer from scratch, read in the order of the questions.
 
 `patch_embedding` (Q1), `mlp` (Q2), `attention` (Q3, Q4), `block` (Q5), `positions`,
-`pooling` and `vit` (Q6), `efficient_attention` (Q7). Nothing here knows of training, data
-or timm's internals beyond `from_timm` and `to_timm`.
+`pooling` and `vit` (Q6), `efficient_attention`, `initialisation` and `patch_dropout` (Q7).
+Nothing here knows of training, data or timm's internals beyond `from_timm` and `to_timm`.
 """
 
 from vitrail.model.attention import MultiHeadSelfAttention, SelfAttention, attention_weights
 from vitrail.model.block import Block
 from vitrail.model.efficient_attention import LinearAttention, WindowAttention
 from vitrail.model.mlp import Mlp
+from vitrail.model.patch_dropout import PatchDropout, seed_patches
 from vitrail.model.patch_embedding import PatchEmbed
 from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import sinusoidal, sinusoidal_1d, sinusoidal_2d
@@ -20,6 +21,7 @@ __all__ = [
     "LinearAttention",
     "Mlp",
     "MultiHeadSelfAttention",
+    "PatchDropout",
     "PatchEmbed",
     "SelfAttention",
     "SeqPool",
@@ -27,6 +29,7 @@ __all__ = [
     "WindowAttention",
     "attention_weights",
     "from_timm",
+    "seed_patches",
     "sinusoidal",
     "sinusoidal_1d",
     "sinusoidal_2d",

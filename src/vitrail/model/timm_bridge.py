@@ -13,6 +13,7 @@ from torch import nn
 
 from vitrail.model.attention import MultiHeadSelfAttention
 from vitrail.model.block import NORM_EPS, Block
+from vitrail.model.patch_dropout import PatchDropout
 from vitrail.model.vit import VisionTransformer
 
 KERNEL = "patch_embed.proj.weight"  # (D, C, P, P) in timm, (D, C*P*P) in ours
@@ -110,6 +111,8 @@ def _refuse_what_timm_lacks(model: VisionTransformer) -> None:
     block: Any = model.blocks[0]
     if type(block.attn) is not MultiHeadSelfAttention:
         raise ValueError(f"to_timm: {type(block.attn).__name__} is not supported")
+    if isinstance(model.patch_drop, PatchDropout):
+        raise ValueError("to_timm: patch_drop_rate is not supported")
     if block.norm != "pre":
         raise ValueError(f"to_timm: norm {block.norm!r} is not supported")
     if not isinstance(block.mlp.act, nn.GELU):

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from vitrail.model.block import NORM_EPS, Block, Norm
 from vitrail.model.efficient_attention import AttentionKind
+from vitrail.model.initialisation import Init, initialise_blocks
 from vitrail.model.mlp import Activation
+from vitrail.model.patch_dropout import PatchDropout
 from vitrail.model.patch_embedding import PatchEmbed, Size
 from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import resized, sinusoidal_1d, sinusoidal_2d
@@ -39,6 +41,8 @@ class VisionTransformer(nn.Module):
         attention: "softmax" (ViT), "linear" or "window"; see `efficient_attention`.
         window_size: patches on a side of a window; every second block shifts the windows
             by half of it. For attention "window" alone, which takes no class token.
+        init: start of the blocks, see `initialise_blocks`.
+        patch_drop_rate: share of the patches dropped in training, see `PatchDropout`.
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`, `num_heads` does not
@@ -68,6 +72,8 @@ class VisionTransformer(nn.Module):
         head_dim: int = 0,
         attention: AttentionKind = "softmax",
         window_size: int = 7,
+        init: Init = "xavier",
+        patch_drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -84,10 +90,15 @@ class VisionTransformer(nn.Module):
         self.global_pool = global_pool
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
         if attention == "window":
-            self._check_windows(window_size, class_token)
+            self._check_windows(window_size, class_token, patch_drop_rate)
         self.num_prefix_tokens = int(class_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._add_positions(pos_embed, embed_dim, pos_embed_rms)
+        self.patch_drop = (
+            PatchDropout(patch_drop_rate, self.num_prefix_tokens)
+            if patch_drop_rate
+            else nn.Identity()
+        )
         self.blocks = nn.Sequential(
             *(
                 Block(
@@ -113,13 +124,15 @@ class VisionTransformer(nn.Module):
         self.attention_pool = SeqPool(embed_dim) if global_pool == "seq" else None
         self.fc_norm = last_norm if global_pool == "avg" else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
-        self._initialise(pos_embed_std)
+        self._initialise(init, pos_embed_std)
 
-    def _check_windows(self, window_size: int, class_token: bool) -> None:
+    def _check_windows(self, window_size: int, class_token: bool, drop_rate: float) -> None:
         """Windows need a square grid of patches and nothing beside it."""
         rows, columns = self.patch_embed.grid_size
         if class_token:
             raise ValueError("attention 'window' has no place for a class token: set it to false")
+        if drop_rate:
+            raise ValueError("attention 'window' needs all patches: set patch_drop_rate to 0")
         if rows != columns or window_size < 1 or rows % window_size:
             raise ValueError(
                 f"window_size {window_size} does not divide the grid of {rows} x {columns} patches"
@@ -145,21 +158,14 @@ class VisionTransformer(nn.Module):
             table = torch.cat([torch.zeros(self.num_prefix_tokens, embed_dim), fixed])
             self.register_buffer("pos_embed", table[None])
 
-    def _initialise(self, pos_embed_std: float) -> None:
-        """Xavier in the blocks as in the paper's own code, the rest as in timm.
+    def _initialise(self, init: Init, pos_embed_std: float) -> None:
+        """The blocks as `init` says, by default as in the paper's own code; the rest as in timm.
 
         timm's 0.02 everywhere is near Xavier's standard deviation at the widths of
         ImageNet models; at a width of 64 Xavier's is 0.125, six times that. The class
         token starts at 1e-6 (timm; zero in the paper's code), not at random values.
         """
-        for name, module in self.blocks.named_modules():
-            if isinstance(module, nn.Linear):
-                # queries, keys and values are three matrices that share one tensor
-                parts = module.weight.chunk(3) if name.endswith("qkv") else [module.weight]
-                for part in parts:
-                    nn.init.xavier_uniform_(part)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        initialise_blocks(self.blocks, init)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=1e-6)
         if isinstance(self.pos_embed, nn.Parameter):
@@ -198,7 +204,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # region: vit
-        x = self.embed(images)  # (B, 1 + N, D)
+        x = self.patch_drop(self.embed(images))  # (B, 1 + N, D)
         x = self.norm(self.blocks(x))
         return self.head(self.fc_norm(self.pool(x)))  # (B, num_classes)
         # endregion: vit

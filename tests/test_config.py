@@ -211,6 +211,7 @@ def test_wrong_value(config: Config, change: Config, key: str, words: str) -> No
     assert words in said
 
 
+WINDOWS = {"attention": "window", "window_size": 2, "class_token": False, "global_pool": "avg"}
 SENSE = [
     # (change, words that must be said, the key first)
     ({"defaults": {"patch_size": 5}}, ["patch_size 5", "28", "1, 2, 4, 7, 14 or 28"]),
@@ -247,6 +248,32 @@ SENSE = [
             }
         },
         ["window_size 3", "4 x 4 patches", "patch_size 7"],
+    ),
+    (
+        {"defaults": WINDOWS | {"patch_drop_rate": 0.5}},
+        ["attention window", "patch_drop_rate to 0"],
+    ),
+    ({"defaults": {"init": "mimetic", "head_dim": 8}}, ["init mimetic", "head_dim to 0"]),
+    ({"defaults": {"grow": "depth", "depth": 5}}, ["grow depth", "depth 5", "multiple of 2"]),
+    (
+        {"defaults": WINDOWS | {"grow": "depth", "depth": 6}},
+        ["grow depth", "depth 6", "multiple of 4"],
+    ),
+    (
+        {"defaults": {"grow": "patch_size", "patch_size": 4}},
+        ["grow patch_size", "8 pixels", "patch_size 4", "choose 1, 2, 7 or 14"],
+    ),
+    (
+        {"defaults": {"grow": "patch_size", "pos_embed": "sinusoidal"}},
+        ["grow patch_size", "pos_embed", "learned or none"],
+    ),
+    (
+        {"defaults": WINDOWS | {"grow": "patch_size", "window_size": 4}},
+        ["window_size 4", "14 pixels", "grow patch_size"],
+    ),
+    (
+        at("q6_vit", "budget", arms={"cnn": {"settings": {"grow": "depth"}}}),
+        ["questions.q6_vit.experiments.budget.arms.cnn", "grow depth", "model vit", "'cnn'"],
     ),
     ({"data": {"validation": 5001}}, ["train_size 55000", "validation", "5001", "60,000"]),
     ({"defaults": {"train_size": 55001}}, ["train_size 55001", "60,000"]),

@@ -101,7 +101,7 @@ def small(config: Settings, **changes: Any) -> Settings:
     return relevant({**config["defaults"], "validation": 100, **asked})
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon", "lion"])
 def test_every_parameter_has_one_optimizer(config: Settings, optimizer: str) -> None:
     settings = small(config, optimizer=optimizer)
     network = build(settings)
@@ -156,7 +156,7 @@ def test_muon_knows_queries_keys_and_values_by_name(
 DECAYS = re.compile(r"(patch_embed\.proj|attn\.(qkv|proj)|mlp\.fc[12]|head)\.weight$")
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon", "lion"])
 @pytest.mark.parametrize("model", ["vit", "timm"])
 def test_weight_decay_is_for_weights(config: Settings, name: str, model: str) -> None:
     """Not for biases, norms, positions or the class token, in our ViT and in timm's."""

@@ -73,6 +73,12 @@ class LogisticRegression(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(IN_CHANS * IMAGE_SIZE**2, NUM_CLASSES))
 
 
+def fuses(settings: Settings) -> bool:
+    """Whether the attention of a ViT is long enough for the fused kernel."""
+    side = settings.get("window_size", IMAGE_SIZE // settings["patch_size"])
+    return side**2 > SHORT
+
+
 def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Module:
     """The network of an arm, freshly initialised (or pretrained, for such an arm).
 
@@ -87,12 +93,11 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
         from vitrail.model import VisionTransformer
 
         arguments = {field: settings[field] for field in MODEL_FIELDS["vit"] if field in settings}
-        side = settings.get("window_size", IMAGE_SIZE // settings["patch_size"])
         return VisionTransformer(
             img_size=IMAGE_SIZE,
             in_chans=IN_CHANS,
             num_classes=NUM_CLASSES,
-            fused_attn=side**2 > SHORT,
+            fused_attn=fuses(settings),
             **arguments,
         )
     if kind == "cnn":

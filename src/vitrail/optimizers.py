@@ -31,9 +31,10 @@ def make_optimizers(network: nn.Module, settings: Settings) -> list[torch.optim.
 
     Every group keeps its peak learning rate under `peak`. Weight decay acts on the weights
     of linear layers and convolutions only: not on vectors, and not on what a ViT names in
-    `no_weight_decay`, its class token and learned positions (as in timm). With
-    `optimizer="muon"` the matrices of the blocks go to Muon at `matrix_learning_rate`, the
-    rest (embeddings, norms, biases, head) to AdamW.
+    `no_weight_decay`, its class token and learned positions (as in timm). Lion (Chen et al.
+    2023) is timm's, with its momenta 0.9 and 0.99. With `optimizer="muon"` the matrices of the
+    blocks go to Muon at `matrix_learning_rate`, the rest (embeddings, norms, biases, head) to
+    AdamW.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     rate, decay = settings["learning_rate"], settings["weight_decay"]
@@ -49,6 +50,10 @@ def make_optimizers(network: nn.Module, settings: Settings) -> list[torch.optim.
     groups = _by_decay(network, trained, decay)
     if settings["optimizer"] == "sgd":
         found.append(torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True))
+    elif settings["optimizer"] == "lion":
+        from timm.optim import Lion
+
+        found.append(Lion(groups, lr=rate))
     else:
         found.append(torch.optim.AdamW(groups, lr=rate, fused=True))
     for optimizer in found:

@@ -18,6 +18,7 @@ BASE = "base"  # name of the base ViT in the run table
 OPTIMIZERS = {
     "adamw": "AdamW",
     "sgd": "SGD with Nesterov momentum",
+    "lion": "Lion",
     "muon": "Muon for the matrices of the blocks and AdamW for the rest",
 }
 TITLES = {

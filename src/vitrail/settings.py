@@ -36,6 +36,9 @@ TRAINING_FIELDS = (
     *AUGMENTATIONS,
     "evaluations",
     "precision",
+    "sam_radius",
+    "selection",
+    "grow",
     "pixel_mean",
     "pixel_std",
 )
@@ -57,6 +60,8 @@ MODEL_FIELDS = {
         "pos_embed_rms",
         "norm",
         "act",
+        "init",
+        "patch_drop_rate",
     ),
     "cnn": ("channels",),
     "mlp": ("hidden",),
@@ -67,6 +72,11 @@ MODEL_FIELDS = {
 # that the arms that do not use it keep their ids; `in_full` puts it back.
 NEUTRAL: Settings = {
     "attention": "softmax",
+    "init": "xavier",
+    "patch_drop_rate": 0,
+    "sam_radius": 0,
+    "selection": "all",
+    "grow": "none",
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -159,6 +169,8 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
         )
     if kind == "vit":
         _check_vit(settings, where)
+    if settings["grow"] != "none":
+        _check_growth(settings, where)
     if settings["optimizer"] == "muon" and kind not in ("vit", "timm"):
         raise VitrailError(
             f"config: {where}: optimizer muon works on the matrices of transformer blocks, and "
@@ -204,6 +216,10 @@ def _check_vit(settings: Settings, where: str) -> None:
         )
     if settings["attention"] == "window":
         _check_windows(settings, where)
+    if settings["init"] == "mimetic" and settings["head_dim"] * heads not in (0, width):
+        raise VitrailError(
+            f"config: {where}: init mimetic needs heads that share the width; set head_dim to 0"
+        )
 
 
 def _check_windows(settings: Settings, where: str) -> None:
@@ -214,8 +230,45 @@ def _check_windows(settings: Settings, where: str) -> None:
             f"config: {where}: attention window has no place for a class token; set class_token "
             "to false and global_pool to avg or seq"
         )
+    if settings["patch_drop_rate"]:
+        raise VitrailError(
+            f"config: {where}: attention window needs all patches; set patch_drop_rate to 0"
+        )
     if side % settings["window_size"]:
         raise VitrailError(
             f"config: {where}: window_size {settings['window_size']} does not divide the "
             f"{side} x {side} patches of patch_size {settings['patch_size']}"
+        )
+
+
+def _check_growth(settings: Settings, where: str) -> None:
+    """The network of the first half of the steps exists, and the whole one follows from it."""
+    grow, depth, patch = settings["grow"], settings["depth"], settings["patch_size"]
+    windows = settings["attention"] == "window"
+    if settings["model"] != "vit":
+        raise VitrailError(
+            f"config: {where}: grow {grow} works on model vit, not {settings['model']!r}; "
+            "set grow to none"
+        )
+    # The stack repeats the first half, so every second block is shifted if that half is even.
+    step = 4 if windows else 2
+    if grow == "depth" and depth % step:
+        raise VitrailError(
+            f"config: {where}: grow depth starts with half of the blocks; depth {depth} must be "
+            f"a multiple of {step}"
+        )
+    if grow == "patch_size" and IMAGE_SIZE % (2 * patch):
+        raise VitrailError(
+            f"config: {where}: grow patch_size starts with patches of {2 * patch} pixels, twice "
+            f"patch_size {patch}, which do not divide {IMAGE_SIZE}; choose 1, 2, 7 or 14"
+        )
+    if grow == "patch_size" and settings["pos_embed"] not in ("learned", "none"):
+        raise VitrailError(
+            f"config: {where}: grow patch_size resamples learned positions; set pos_embed to "
+            "learned or none"
+        )
+    if grow == "patch_size" and windows and IMAGE_SIZE // (2 * patch) % settings["window_size"]:
+        raise VitrailError(
+            f"config: {where}: window_size {settings['window_size']} does not divide the patches "
+            f"of {2 * patch} pixels that grow patch_size starts with"
         )

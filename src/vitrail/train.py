@@ -30,13 +30,19 @@ from vitrail.device import autocast, environment, faster_precision, pick_device
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.files import read_json
+from vitrail.growing import Growth, first_stage
+from vitrail.model import seed_patches
 from vitrail.networks import build
 from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.run_folder import write_run
-from vitrail.settings import IMAGE_SIZE, Settings, arm_id, run_id, steps_of
+from vitrail.sam import climbed
+from vitrail.selection import draw, gradient_bound, mean_loss, presample
+from vitrail.settings import IMAGE_SIZE, Settings, arm_id, in_full, run_id, steps_of
 
 EVALUATION_BATCH = 100  # larger ones are slower on a CPU with 50 tokens, no faster with 17
-MOVES = 2**32  # added to a run's seed for the random maps of its images
+# Added to a run's seed for the random maps of its images, the patches that are dropped and
+# the draws of importance sampling: each has numbers of its own, which depend on the seed alone.
+MOVES, PATCHES, DRAWS = 2**32, 2 * 2**32, 3 * 2**32
 Found = dict[str, Any]  # the content of weights.json
 
 
@@ -101,6 +107,21 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, (logits.argmax(dim=1) == labels).double().mean().item()
 
 
+Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, weights or None for all alike
+
+
+def gradient(
+    network: nn.Module, batch: Batch, settings: Settings, device: torch.device, precision: str
+) -> Tensor:
+    """The loss of a batch, whose gradients are left in the network."""
+    images, labels, weights = batch
+    with autocast(device, precision):
+        loss = mean_loss(network(images), labels, weights, settings["label_smoothing"])
+    network.zero_grad(set_to_none=True)
+    loss.backward()
+    return loss.detach()
+
+
 def fit(
     network: nn.Module,
     data: Split,
@@ -117,6 +138,7 @@ def fit(
     """
     from tqdm import tqdm
 
+    settings = in_full(settings)
     train = pixels(data.train_images, settings, device)
     labels = torch.from_numpy(np.array(data.train_labels)).long().to(device)
     validation = pixels(data.validation_images, settings, device)
@@ -125,7 +147,10 @@ def fit(
     # Its own generator: whether images are moved changes neither their order nor the start.
     # Its own seed: that of `batches` would draw the maps from the numbers of the order.
     moves = torch.Generator().manual_seed(MOVES + seed)
+    draws = torch.Generator().manual_seed(DRAWS + seed)
+    seed_patches(network, PATCHES + seed)
     steps = steps_of(settings)
+    growth = Growth(settings, steps)
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
     }
@@ -136,19 +161,26 @@ def fit(
         total=steps, desc=title, unit="step", mininterval=5, file=sys.stderr,
     )  # fmt: skip
     for step, chosen in bar:
+        if growth.due(step - 1):
+            optimizers = growth.grow(network, optimizers)
         share = schedule(step - 1, steps, settings["warmup"], settings["schedule"])
         set_rates(optimizers, share)
+        if settings["selection"] == "importance":
+            chosen = presample(chosen, len(train), draws)
         chosen = chosen.to(device)
-        images = moved(train[chosen], settings, moves)
-        with autocast(device, precision):
-            loss = F.cross_entropy(
-                network(images), labels[chosen], label_smoothing=settings["label_smoothing"]
-            )
-        network.zero_grad(set_to_none=True)
-        loss.backward()
+        images, targets, weights = moved(train[chosen], settings, moves), labels[chosen], None
+        if settings["selection"] == "importance":
+            logits = logits_of(network, images, precision)
+            scores = gradient_bound(logits, targets, settings["label_smoothing"])
+            picked, weights = draw(scores, settings["batch_size"], draws)
+            images, targets = images[picked], targets[picked]
+        batch = images, targets, weights
+        losses.append(gradient(network, batch, settings, device, precision))
+        if settings["sam_radius"]:
+            with climbed(network, settings["sam_radius"]):
+                gradient(network, batch, settings, device, precision)
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(loss.detach())
         if step in points:
             train_loss = torch.stack(losses).double().mean().item()  # waits for the device
             spent += time.perf_counter() - started
@@ -182,12 +214,12 @@ def run(
     if precision == "auto":
         precision = faster_precision(device)
     data = split(mnist, settings["validation"], settings["train_size"])
-    network = build(settings, weights).to(device)
-    example = torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device)
-    macs = count_macs(network, example)
+    network = build(first_stage(in_full(settings)), weights).to(device)
     name = run_id(arm_id(settings), seed)
     begun = time.perf_counter()
     log = fit(network, data, settings, seed, device, precision, name)
+    # Of the network that is kept: one that grows has cost less at first.
+    macs = count_macs(network, torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device))
     logits = logits_of(network, pixels(mnist.test_images, settings, device), precision).cpu()
     labels = torch.from_numpy(np.array(mnist.test_labels)).long()
     test_loss, test_accuracy = score(logits, labels)

@@ -53,6 +53,7 @@ CODE_TRAIN = [
     *source(
         "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
     ),
+    *source("sam.py", "selection.py", "growing.py"),
     *source("run_folder.py", "settings.py"),
 ]
 CODE_QUESTIONS = source(

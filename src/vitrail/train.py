@@ -110,6 +110,17 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, weights or None for all alike
 
 
+def important(
+    network: nn.Module, batch: Batch, settings: Settings, precision: str, draws: torch.Generator
+) -> Batch:
+    """A batch drawn by importance from a pre-sample, with its weights."""
+    images, labels, _ = batch
+    logits = logits_of(network, images, precision)
+    scores = gradient_bound(logits, labels, settings["label_smoothing"])
+    picked, weights = draw(scores, settings["batch_size"], draws)
+    return images[picked], labels[picked], weights
+
+
 def gradient(
     network: nn.Module, batch: Batch, settings: Settings, device: torch.device, precision: str
 ) -> Tensor:
@@ -168,13 +179,9 @@ def fit(
         if settings["selection"] == "importance":
             chosen = presample(chosen, len(train), draws)
         chosen = chosen.to(device)
-        images, targets, weights = moved(train[chosen], settings, moves), labels[chosen], None
+        batch: Batch = moved(train[chosen], settings, moves), labels[chosen], None
         if settings["selection"] == "importance":
-            logits = logits_of(network, images, precision)
-            scores = gradient_bound(logits, targets, settings["label_smoothing"])
-            picked, weights = draw(scores, settings["batch_size"], draws)
-            images, targets = images[picked], targets[picked]
-        batch = images, targets, weights
+            batch = important(network, batch, settings, precision, draws)
         losses.append(gradient(network, batch, settings, device, precision))
         if settings["sam_radius"]:
             with climbed(network, settings["sam_radius"]):

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
 from made_study import Table, around, experiment, small, write_runs
@@ -13,6 +14,7 @@ from vitrail import style
 from vitrail.claims import holds
 from vitrail.config import load
 from vitrail.questions.answer import Answer, claims_markdown
+from vitrail.questions.experiments import figures as arm_figures
 from vitrail.questions.experiments import grid as grid_figure
 from vitrail.questions.experiments.common import add, decided, in_short, summarise
 from vitrail.questions.study import Study
@@ -73,8 +75,8 @@ def test_every_claim_of_the_config_turns(
 
 
 def test_the_loop_sees_every_question_with_claims() -> None:
-    """Those whose claims are in the config; Q1, Q3 and Q7 decide theirs in Python."""
-    asked = {"q2_mlp", "q4_multi_head", "q5_block", "q6_vit", "q8_transfer"}
+    """Those whose claims are in the config; Q1 and Q3 decide theirs in Python."""
+    asked = {"q2_mlp", "q4_multi_head", "q5_block", "q6_vit", "q7_complexity", "q8_transfer"}
     assert {about.question for about, _ in CLAIMS} == asked
 
 
@@ -195,6 +197,16 @@ def test_grids_of_other_shapes(config: dict[str, Any], values: tuple[int, int]) 
     study = Study(small(config, "q6_vit", grid=experiment(vary=vary)), Path())
     about = study.plan.of_question("q6_vit")[0]
     assert [len(part) for part in grid_figure.values_of(about)] == [rows, columns]
+
+
+def test_a_figure_of_more_arms_than_colours(config: dict[str, Any], tmp_path: Path) -> None:
+    many = {f"a{n}": {"settings": {"learning_rate": 0.001 * (n + 1)}} for n in range(24)}
+    study = Study(small(config, "q2_mlp", many=experiment(arms=many)), tmp_path)
+    write_runs(study, lambda arm, seed: 0.9)
+    (about,) = study.plan.experiments
+    drawing = arm_figures.draw(study, about, summarise(study, about))
+    assert len(drawing.axes[1].lines) == 24
+    plt.close(drawing)
 
 
 def test_captions_are_one_line_with_their_attributes(grid: tuple[Experiment, Study]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def draw_arms(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figu
     import matplotlib.pyplot as plt
 
     there = [member for member in experiment.members if _finished(table, member.name)]
-    colours = dict(zip([m.name for m in there], style.SERIES * 3, strict=False))
+    colours = dict(zip([m.name for m in there], itertools.cycle(style.SERIES), strict=False))
     drawing, (left, right) = plt.subplots(
         1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
     )

@@ -25,7 +25,15 @@ def check(config: Config) -> runs.Plan:
     """What Snakemake does with a config when it parses the workflow."""
     validate(config, SCHEMA)
     runs.timing_settings(config)
-    return runs.expand(config)
+    runs.execution_settings(config)
+    plan = runs.expand(config)
+    runs.execution_arm(config, plan)
+    return plan
+
+
+def executing(**change: Any) -> Config:
+    """A change of what Q7 computes in several ways."""
+    return {"questions": {"q7_complexity": {"execution": change}}}
 
 
 def sentence(config: Config, change: Config) -> str:
@@ -201,6 +209,10 @@ WRONG = [
         "timing.patch_sizes.1",
         "one of",
     ),
+    (executing(run=["patch_size"]), "execution.run", "at least 2"),
+    (executing(rounds=2), "execution.rounds", "at least 3"),
+    (executing(train_batch_size=33), "execution.train_batch_size", "multiple of 2"),
+    (executing(tune_patch_size=16), "execution.tune_patch_size", "one of"),
 ]
 
 
@@ -284,6 +296,12 @@ SENSE = [
         {"questions": {"q7_complexity": {"timing": {"heads": 5}}}},
         ["timing.heads 5", "widths"],
     ),
+    (
+        executing(run=["patch_sizes", "4"]),
+        ["execution.run", "experiment 'patch_sizes'", "patch_size, depth"],
+    ),
+    (executing(run=["patch_size", "2"]), ["execution.run", "arm '2' of patch_size", "14, 7, 4"]),
+    (executing(run=["budget", "cnn"]), ["execution.run: budget.cnn", "'cnn'", "model 'vit'"]),
     (
         at("q6_vit", "headline", arms={"other": {"settings": {"depth": 2}}}),
         ["questions.q6_vit.experiments.headline has the arms vit, other", "keep one"],

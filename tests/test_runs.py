@@ -155,6 +155,19 @@ def test_whole_floats_are_whole_numbers(config: Config) -> None:
     assert not any(isinstance(value, float) and value.is_integer() for value in timing.values())
 
 
+def test_an_experiment_of_q7_is_computed_before_one_of_the_same_name(
+    config: dict[str, Any],
+) -> None:
+    q7 = config["questions"]["q7_complexity"]
+    q7["execution"]["run"] = ["patch_size", "4"]
+    elsewhere = runs.execution_arm(config, runs.expand(config))
+    assert elsewhere.settings["patch_size"] == 4 and elsewhere.question == "q6_vit"
+    own = {"title": "Own", "arms": {"4": {"settings": {"patch_size": 4, "depth": 2}}}}
+    q7["experiments"] = {"patch_size": own}
+    found = runs.execution_arm(config, runs.expand(config))
+    assert found.settings["depth"] == 2 and found.question == "q7_complexity"
+
+
 @given(
     name=st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=30),
     tag=st.text(st.characters(codec="utf-8"), max_size=20),

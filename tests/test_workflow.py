@@ -63,6 +63,11 @@ out = Path(of("--out"))
 for file in (out, out.with_name("attention_samples.csv"), Path(of("--log-env"))):
     put(file)
 """,
+    "execution/__main__.py": """
+assert (Path(of("--run")) / "summary.json").exists()
+for name in ("--out", "--log-env"):
+    put(of(name), of("--params"))
+""",
     "train.py": """
 from vitrail.settings import arm_id, RUN_FILES
 settings = json.loads(of("--settings"))
@@ -215,7 +220,7 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     expected = {f"Train {arm}" for arm in plan.arms} | TABLES
     expected |= {job for stem in STEMS for job in answered(stem)}
     assert jobs(done.stdout) > expected
-    assert len(jobs(done.stdout) - expected) == 4  # data, weights, timing, store
+    assert len(jobs(done.stdout) - expected) == 5  # data, weights, timing, execution, store
     results = fresh.folder / "results"
     assert [path.name for path in results.iterdir()] == ["README.md"]
 
@@ -320,6 +325,11 @@ def test_new_prose_renders_alone(finished: Project, name: str) -> None:
         ("model/block.py", {"Train", "Answer", "Time", "Render"}, {"Fetch", "Look"}),
         ("questions/q5_block.py", {"Answer q5_block", "Record q5_block"}, {"Train", "Answer q2"}),
         ("timing.py", {"Time", "Answer q7", "Render"}, {"Train", "Answer q6"}),
+        (
+            "execution/offload.py",
+            {"Compute", "Answer q7", "Render"},
+            {"Train", "Time", "Answer q6"},
+        ),
         ("tracking/sync.py", {"Record"}, {"Train", "Answer", "Time"}),
     ],
 )
@@ -398,7 +408,8 @@ def test_awkward_words_reach_the_steps_as_they_are(finished: Project) -> None:
 def test_timing_has_the_machine_to_itself() -> None:
     """It takes all cores, so nothing that could disturb it runs beside it."""
     text = (ROOT / "workflow" / "rules" / "timing.smk").read_text(encoding="utf-8")
-    assert re.search(r"threads:\s*max\(1, workflow\.cores or 1\)", text)
+    threads = re.findall(r"threads:\s*max\(1, workflow\.cores or 1\)", text)
+    assert len(threads) == len(re.findall(r"^rule ", text, re.MULTILINE)) == 2
 
 
 # --- A wrong config

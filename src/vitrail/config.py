@@ -102,6 +102,7 @@ def _expectation(error: Any) -> str:
         "minProperties": f"needs at least {value} {'key' if value == 1 else 'keys'}",
         "maxProperties": f"takes at most {value} {'key' if value == 1 else 'keys'}",
         "minLength": "must not be empty",
+        "multipleOf": f"must be a multiple of {value}",
         "const": f"must be {value!r}",
         "not": "that name is taken by a folder of results/; choose another",
     }

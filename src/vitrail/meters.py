@@ -67,6 +67,11 @@ def peak_mib(call: Call, device: torch.device) -> float:
     return peak / MIB
 
 
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a call failed for want of memory; the CPU's allocator has no class for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 def page_faults() -> int | None:
     """Memory pages that the system has handed to this process so far; None if unknown.
 

@@ -310,6 +310,43 @@ def timing_settings(config: Config) -> dict[str, Any]:
     return {"mlp_ratio": base["mlp_ratio"], **timing, "model": model, "device": config["device"]}
 
 
+def execution_settings(config: Config) -> dict[str, Any]:
+    """What Q7 measures of the ways to compute a network, without which network."""
+    asked = config["questions"]["q7_complexity"]["execution"]
+    settings = {key: canonical(value) for key, value in asked.items() if key != "run"}
+    return {**settings, "device": config["device"]}
+
+
+def execution_arm(config: Config, plan: Plan) -> Arm:
+    """The arm whose trained network Q7 computes in several ways.
+
+    An experiment of Q7 goes before one of the same name elsewhere.
+
+    Raises:
+        VitrailError: when there is no such experiment or arm, or it is no ViT of ours.
+    """
+    where = "config: questions.q7_complexity.execution.run"
+    name, arm = config["questions"]["q7_complexity"]["execution"]["run"]
+    order = sorted(plan.experiments, key=lambda about: about.question != "q7_complexity")
+    about = next((about for about in order if about.name == name), None)
+    if about is None:
+        known = ", ".join(dict.fromkeys(about.name for about in order))
+        raise VitrailError(f"{where} names the experiment {name!r}, but the study has {known}")
+    try:
+        found = about.member(arm).arm
+    except KeyError:
+        known = ", ".join(member.name for member in about.members)
+        raise VitrailError(
+            f"{where} names the arm {arm!r} of {name}, but its arms are {known}"
+        ) from None
+    if found.settings["model"] != "vit":
+        raise VitrailError(
+            f"{where}: {name}.{arm} is of model {found.settings['model']!r}; name an arm of "
+            "model 'vit'"
+        )
+    return found
+
+
 def rows(plan: Plan) -> list[dict[str, Any]]:
     """The run table, one row per run, in the order of the config."""
     return [

@@ -45,6 +45,7 @@ from vitrail.meters import (
     keep_freed_memory,
     page_faults,
     peak_mib,
+    ran_out_of_memory,
     seconds_per_call,
 )
 from vitrail.model import Block, MultiHeadSelfAttention, VisionTransformer
@@ -190,8 +191,8 @@ def _prepare(cell: Cell, settings: dict[str, Any], device: torch.device) -> None
         once = seconds_per_call(cell.call, 1, device)
         if once < settings["max_seconds"] / 2:  # the first call may have been a slow one
             once = min(seconds_per_call(cell.call, 1, device) for _ in range(2))
-    except RuntimeError as error:  # the CPU's allocator has no class of its own for this
-        if not (isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)):
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
             raise
         cell.reason = "the device ran out of memory"
         return

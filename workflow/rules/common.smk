@@ -30,6 +30,8 @@ try:
     study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
     PLAN = study_runs.expand(config)
     TIMING = study_runs.timing_settings(config)
+    EXECUTION = study_runs.execution_settings(config)
+    EXECUTED = study_runs.execution_arm(config, PLAN)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
@@ -79,7 +81,7 @@ def as_text(content):
 def part_of_config(stem):
     """The config as far as one question depends on it: not the arms of the others."""
     others = {
-        name: {"timing": {}} if name == "q7_complexity" else {}
+        name: {"timing": {}, "execution": {}} if name == "q7_complexity" else {}
         for name in STEMS
         if name != stem
     }

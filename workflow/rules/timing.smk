@@ -1,4 +1,4 @@
-# Q7's clock. It asks for every core, so nothing else runs beside it.
+# Q7's clocks. Each asks for every core, so nothing else runs beside it.
 
 
 rule timing:
@@ -22,4 +22,29 @@ rule timing:
         "Time attention against the number of tokens, alone on the machine"
     shell:
         "python -m vitrail.timing --params {params.settings:q} --out {output.table}"
+        " --log-env {output.facts} > {log} 2>&1"
+
+
+rule execution:
+    input:
+        run=f"{RESULTS}/{STUDY}/runs/{study_settings.run_id(EXECUTED.arm_id, EXECUTED.seeds[0])}/summary.json",
+        data=MNIST,
+        weights=rules.imagenet_weights.output,
+        code=CODE_TRAIN + source("execution/*.py", "meters.py", "weights.py"),
+    output:
+        table=f"{RESULTS}/{STUDY}/execution/ways.csv",
+        facts=f"{RESULTS}/{STUDY}/execution/env.json",
+    log:
+        f"{RESULTS}/{STUDY}/logs/execution.log",
+    conda:
+        ENVIRONMENT
+    threads: max(1, workflow.cores or 1)
+    params:
+        run=lambda wildcards, input: Path(input.run).parent,
+        settings=as_text(EXECUTION),
+    message:
+        "Compute one network in every way, alone on the machine"
+    shell:
+        "python -m vitrail.execution --run {params.run} --data results/data"
+        " --weights {input.weights} --params {params.settings:q} --out {output.table}"
         " --log-env {output.facts} > {log} 2>&1"

@@ -77,13 +77,19 @@ def vit_costs(
     Raises:
         ValueError: when `patch_size` does not divide `img_size`.
     """
-    sizes = {
-        "img_size": img_size, "patch_size": patch_size, "in_chans": in_chans,
-        "num_classes": num_classes, "embed_dim": embed_dim, "depth": depth,
-        "num_heads": num_heads, "mlp_ratio": mlp_ratio, "class_token": class_token,
-        "head_dim": head_dim, "global_pool": global_pool,
-    }  # fmt: skip
-    macs = vit_macs(**sizes)
+    macs = vit_macs(
+        img_size=img_size,
+        patch_size=patch_size,
+        in_chans=in_chans,
+        num_classes=num_classes,
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_ratio=mlp_ratio,
+        class_token=class_token,
+        head_dim=head_dim,
+        global_pool=global_pool,
+    )
     n, d = token_count(img_size, patch_size, class_token=class_token), embed_dim
     patches, attn_dim = n - int(class_token), num_heads * head_dim or d
     hidden = hidden_width(d, mlp_ratio)

@@ -54,6 +54,11 @@ def at(stem: str, name: str, **content: Any) -> Config:
     return {"questions": {stem: {"experiments": {name: content}}}}
 
 
+def timed(**content: Any) -> Config:
+    """A change of what Q7 times."""
+    return {"questions": {"q7_complexity": {"timing": content}}}
+
+
 CLAIM = {"id": "a", "sentence": "A.", "better": "gelu", "worse": "relu"}
 
 MISSPELT = [
@@ -213,6 +218,11 @@ WRONG = [
     (executing(rounds=2), "execution.rounds", "at least 3"),
     (executing(train_batch_size=33), "execution.train_batch_size", "multiple of 2"),
     (executing(tune_patch_size=16), "execution.tune_patch_size", "one of"),
+    (timed(widths=[{"embed_dim": 64}]), "timing.widths.0", "num_heads"),
+    (timed(threads=[1, 0]), "timing.threads.1", "must be"),
+    (timed(threads=["every"]), "timing.threads.0", "integer or 'all'"),
+    (timed(passes=["train"]), "timing.passes", "forward"),
+    (timed(tokens_per_call=0), "timing.tokens_per_call", "at least 1"),
 ]
 
 
@@ -293,8 +303,12 @@ SENSE = [
     ({"defaults": {"epochs": 0.001}}, ["epochs 0.001", "evaluations 4"]),
     ({"defaults": {"evaluations": 100000}}, ["evaluations 100000"]),
     (
-        {"questions": {"q7_complexity": {"timing": {"heads": 5}}}},
-        ["timing.heads 5", "widths"],
+        timed(widths=[{"embed_dim": 64, "num_heads": 5}]),
+        ["timing.widths", "num_heads 5", "embed_dim 64"],
+    ),
+    (
+        timed(widths=[{"embed_dim": 64, "num_heads": 4}, {"embed_dim": 64, "num_heads": 8}]),
+        ["timing.widths", "embed_dim 64 twice"],
     ),
     (
         executing(run=["patch_sizes", "4"]),

@@ -1,6 +1,7 @@
 """The timing step: what it writes, what it refuses, and that its meters measure."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -11,14 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from vitrail import timing
-from vitrail.efficiency import attention_macs, block_macs, vit_macs
+from vitrail import timing, timing_cells
+from vitrail.efficiency import attention_macs, block_macs, count_macs, vit_macs
 from vitrail.errors import VitrailError
 from vitrail.meters import peak_mib, seconds_per_call
-from vitrail.model import MultiHeadSelfAttention
+from vitrail.model import Block, MultiHeadSelfAttention
 from vitrail.timing_settings import DEFAULTS, read_settings
 
 CPU = torch.device("cpu")
+WIDTH = {"embed_dim": 8, "num_heads": 2}
 MODEL = {"img_size": 28, "in_chans": 1, "num_classes": 10} | {
     "embed_dim": 16,
     "depth": 2,
@@ -26,11 +28,9 @@ MODEL = {"img_size": 28, "in_chans": 1, "num_classes": 10} | {
 }
 TINY = {
     "tokens": [32, 8],
-    "widths": [8],
-    "heads": 2,
+    "widths": [{"embed_dim": 8, "num_heads": 2}],
     "patch_sizes": [14, 7],
-    "batch_size": 2,
-    "model_batch_size": 3,
+    "tokens_per_call": 64,
     "model": MODEL,
     "repeats": 4,
     "min_seconds": 1e-4,
@@ -53,39 +53,54 @@ def run_main(monkeypatch, params, folder):
 
 def test_the_step_writes_every_row_and_column(monkeypatch, tmp_path):
     threads = torch.get_num_threads()
-    params = json.dumps(TINY | {"threads": threads + 1})
+    params = json.dumps(TINY | {"threads": [threads + 1, threads + 2]})
     table, samples, env = run_main(monkeypatch, params, tmp_path)
     assert torch.get_num_threads() == threads
 
     assert list(table.columns) == timing.COLUMNS
-    cells = set(table[["what", "variant", "pass", "n"]].itertuples(index=False, name=None))
-    modes = ("forward", "train")
+    table["variant"] = table["variant"].fillna("")
+    samples["variant"] = samples["variant"].fillna("")
+    key = ["what", "variant", "pass", "threads", "n"]
+    cells = set(table[key].itertuples(index=False, name=None))
+    modes, (first, more) = ("forward", "train"), (threads + 1, threads + 2)
+    timed = (("attention", "naive"), ("attention", "fused"), ("block", "fused"))
+    explaining = (("linear", ""), ("products", "naive"), ("products", "fused"))
     assert cells == {
-        (what, variant, mode, n)
-        for what, variant in (("attention", "naive"), ("attention", "fused"), ("block", "fused"))
-        for mode in modes
-        for n in (8, 32)
-    } | {("model", "fused", mode, n) for mode in modes for n in (5, 17)}
+        *((*what, mode, first, n) for what in timed for mode in modes for n in (8, 32)),
+        *((*what, "forward", more, n) for what in timed for n in (8, 32)),
+        *((*what, "forward", first, n) for what in explaining for n in (8, 32)),
+        *(
+            ("model", "fused", m, count, n)
+            for m in modes
+            for count in (first, more)
+            for n in (5, 17)
+        ),
+    }
     assert len(table) == len(cells)
     assert table["reason"].isna().all()
     assert (table["repeats"] == 4).all() and (table["inner"] >= 1).all()
-    assert (table["min_seconds"] > 0).all() and (table["peak_mib"] > 0).all()
+    assert (table["min_seconds"] > 0).all()
+    told = table["what"].isin(["attention", "model"]) & (table["threads"] == first)
+    assert (table.loc[told, "peak_mib"] > 0).all() and table.loc[~told, "peak_mib"].isna().all()
     assert (table["page_faults"] >= 0).all()
     assert (table["min_seconds"] <= table["q25_seconds"]).all()
     assert (table["q25_seconds"] <= table["median_seconds"]).all()
     assert (table["median_seconds"] <= table["q75_seconds"]).all()
 
-    forward = table[table["pass"] == "forward"].set_index(["what", "variant", "n"])
-    assert forward.loc[("attention", "naive", 32), "macs"] == 2 * attention_macs(32, 8)
-    assert forward.loc[("block", "fused", 8), "macs"] == 2 * block_macs(8, 8)
-    naive, fused = (forward.loc[("attention", name, 32), "peak_mib"] for name in ("naive", "fused"))
-    assert naive > fused + 0.9 * 2 * 2 * 32**2 * 4 / 2**20  # it holds N x N weights, fused does not
-    expected = 3 * vit_macs(**MODEL, patch_size=7)["total"]
-    assert forward.loc[("model", "fused", 17), "macs"] == expected
+    forward = table[(table["pass"] == "forward") & (table["threads"] == first)]
+    forward = forward.set_index(["what", "variant", "n"])
+    macs = forward["macs"]
+    assert macs["attention", "naive", 32] == attention_macs(32, 8)
+    assert macs["block", "fused", 8] == block_macs(8, 8)
+    assert macs["products", "naive", 8] == macs["products", "fused", 8] == 2 * 8**2 * 8
+    assert macs["linear", "", 8] == macs["block", "fused", 8] - macs["products", "fused", 8]
+    assert set(forward["batch_size"] * forward.index.get_level_values("n")) == {64, 60, 51}
+    matrices = 2 * 2 * 32**2 * 4 / 2**20  # logits and weights of two heads and one sequence
+    assert matrices < forward.loc[("attention", "naive", 32), "peak_mib"] < 1.5 * matrices
+    assert macs["model", "fused", 17] == vit_macs(**MODEL, patch_size=7)["total"]
     assert forward.loc[("model", "fused", 17), "patch_size"] == 7
 
     assert list(samples.columns) == timing.SAMPLE_COLUMNS
-    key = ["what", "variant", "pass", "n"]
     by_cell = samples.groupby(key)
     for row in table.to_dict("records"):
         own = by_cell.get_group(tuple(row[column] for column in key))
@@ -101,15 +116,18 @@ def test_the_step_writes_every_row_and_column(monkeypatch, tmp_path):
         "load_average_after",
         "device",
     } <= set(env)
-    assert env["settings"]["tokens"] == [8, 32] and env["threads"] == threads + 1
+    assert env["settings"]["tokens"] == [8, 32] and env["threads"] == first
 
 
 def test_too_big_for_memory_is_a_row_with_its_reason():
-    needed = 3 * 32**2 * 2 * 2 * 4 / 2**30
+    needed = 3 * 32**2 * 2 * 2 * 4 / 2**30  # three matrices, two heads, two sequences
     table, samples = timing.measure(TINY | {"repeats": 3, "memory_gib": needed * 0.99})
     skipped = table[table["reason"] != ""]
-    assert set(skipped[["variant", "n"]].itertuples(index=False, name=None)) == {("naive", 32)}
-    assert len(skipped) == 2  # forward and train
+    assert set(skipped[["what", "variant", "pass", "n"]].itertuples(index=False, name=None)) == {
+        ("attention", "naive", "forward", 32),
+        ("attention", "naive", "train", 32),
+        ("products", "naive", "forward", 32),
+    }
     assert skipped["reason"].str.contains("memory_gib").all()
     assert skipped[["median_seconds", "min_seconds", "peak_mib"]].isna().all(axis=None)
     assert (skipped["repeats"] == 0).all()
@@ -126,7 +144,7 @@ def test_written_out_model_is_named_and_estimated_so():
 
 def attention_call(n, fused, train=False):
     module = MultiHeadSelfAttention(16, 2, fused_attn=fused)
-    return timing._call(module, torch.randn(1, n, 16), "train" if train else "forward")
+    return timing_cells.pass_of(module, torch.randn(1, n, 16), "train" if train else "forward")
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -193,16 +211,18 @@ def test_seconds_are_those_of_one_call():
 def test_forward_and_train_do_what_they_say(monkeypatch):
     module = MultiHeadSelfAttention(16, 2)
     x = torch.randn(1, 5, 16)
-    out = timing._call(module, x, "forward")()
+    out = timing_cells.pass_of(module, x, "forward")()
     assert out.is_inference() and torch.equal(out, module(x))
-    gradients = timing._call(module, x, "train")()
+    gradients = timing_cells.pass_of(module, x, "train")()
     assert [g.shape for g in gradients] == [x.shape, *(p.shape for p in module.parameters())]
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def cell(name, repeats, order, inner=1):
-    return timing.Cell(
-        name, "fused", "forward", 1, 1, 1, None, 1, 1, 0, lambda: order.append(name), inner, repeats
+    return timing_cells.Cell(
+        *(name, "fused", "forward", 1, 1, 1, 1, None, 1, 1, 0, lambda: order.append(name)),
+        inner=inner,
+        repeats=repeats,
     )
 
 
@@ -249,10 +269,20 @@ def test_a_machine_without_enough_memory_gives_a_reason_and_a_bug_does_not():
         ({"tokens": []}, "timing.tokens"),
         ({"tokens": [17, 0]}, "timing.tokens"),
         ({"tokens": 17}, "timing.tokens"),
-        ({"widths": [True]}, "timing.widths"),
-        ({"heads": 3}, "timing.heads 3 does not divide 8"),
+        ({"widths": [8]}, "timing.widths"),
+        ({"widths": []}, "timing.widths"),
+        ({"widths": [WIDTH | {"embed_dim": True}]}, "timing.widths"),
+        ({"widths": [WIDTH | {"heads": 2}]}, "timing.widths"),
+        ({"widths": [WIDTH | {"passes": ["back"]}]}, "timing.widths"),
+        ({"widths": [WIDTH | {"threads": [0]}]}, "timing.widths"),
+        ({"widths": [WIDTH, WIDTH]}, "timing.widths has embed_dim 8 twice"),
+        ({"widths": [WIDTH | {"num_heads": 3}]}, "num_heads 3 does not divide embed_dim 8"),
+        ({"passes": []}, "timing.passes"),
+        ({"passes": "forward"}, "timing.passes"),
+        ({"passes": [["forward"]]}, "timing.passes"),
         ({"repeats": 2}, "timing.repeats"),
-        ({"threads": 0}, "timing.threads"),
+        ({"threads": 1}, "timing.threads"),
+        ({"threads": [1, "every"]}, "timing.threads"),
         ({"max_seconds": float("inf")}, "timing.max_seconds"),
         ({"min_seconds": "fast"}, "timing.min_seconds"),
         ({"keep_memory": 1}, "timing.keep_memory"),
@@ -297,4 +327,59 @@ def test_defaults_are_valid_and_settings_are_read_only_once():
     assert settings["tokens"] == DEFAULTS["tokens"]
     assert "patch_size" not in settings["model"]
     assert read_settings({"model": {"patch_size": 7}}) == settings
+    asked = {"threads": [1, "all", 1], "widths": [WIDTH, {"embed_dim": 9, "num_heads": 3}]}
+    asked["widths"][1] |= {"passes": ["forward"], "threads": [2]}
+    told = read_settings(asked)
+    assert told["threads"] == list(dict.fromkeys([1, os.cpu_count()]))
+    assert told["widths"] == [
+        WIDTH | {"passes": ["forward", "train"], "threads": told["threads"]},
+        {"embed_dim": 9, "num_heads": 3, "passes": ["forward"], "threads": [2]},
+    ]
     assert np.all(np.diff(settings["patch_sizes"]) > 0)
+
+
+def test_linear_part_and_products_are_the_block():
+    """What the two cells time apart is, put together, what the block's cell times."""
+    block, x = Block(16, 2, 2.0), torch.randn(3, 7, 16)
+    with torch.no_grad():
+        values = block.attn.qkv(block.norm1(x)).chunk(3, dim=-1)[2]
+        expected = x + block.attn.proj(values)
+        expected = expected + block.mlp(block.norm2(expected))
+        assert torch.equal(timing_cells.LinearPart(block)(x), expected)
+        own = block.attn.split_heads(x)
+        for variant in timing_cells.VARIANTS.values():
+            heads = variant.products(*own).transpose(1, 2).flatten(2)
+            assert torch.allclose(block.attn.proj(heads), block.attn(x), atol=1e-6)
+    macs = block_macs(7, 16, 2.0)
+    assert count_macs(timing_cells.LinearPart(block), x) == 3 * (macs - 2 * 7**2 * 16)
+
+
+def test_a_further_variant_is_one_line(monkeypatch):
+    module = torch.nn.Linear(8, 8)
+    own = timing_cells.Variant(lambda d, heads: module, macs=lambda n, d: n * d**2)
+    monkeypatch.setitem(timing_cells.VARIANTS, "plain", own)
+    table, _ = timing.measure(TINY | {"passes": ["forward"]})
+    mine = table[table["variant"] == "plain"]
+    assert set(mine["what"]) == {"attention"} and list(mine["macs"]) == [8 * 64, 32 * 64]
+    assert (mine["median_seconds"] > 0).all()
+
+
+def test_times_are_those_of_one_sequence():
+    one = cell("slept", 0, [])
+    one.call, one.batch_size, one.repeats, one.inner = lambda: time.sleep(0.02), 10, 3, 1
+    timing._sample([one], CPU)
+    assert all(0.002 <= seconds < 0.01 for seconds in one.seconds)
+
+
+def test_each_cell_runs_with_its_own_threads():
+    found, threads = [], torch.get_num_threads()
+    cells = []
+    for count in (threads + 1, threads + 2):
+        one = cell("seen", 2, [])
+        one.threads, one.call = count, lambda: found.append(torch.get_num_threads())
+        cells.append(one)
+    try:
+        timing._sample(cells, CPU)
+    finally:
+        torch.set_num_threads(threads)
+    assert found == [threads + 1, threads + 2] * 2

@@ -91,6 +91,11 @@ def _expectation(error: Any) -> str:
     if rule == "type":
         names = [value] if isinstance(value, str) else value
         return "must be of type " + " or ".join(names)
+    if rule == "contains":
+        return f"must have {value['const']!r} among its items"
+    if rule == "anyOf":
+        kinds = (repr(one["const"]) if "const" in one else one["type"] for one in value)
+        return "must be of type " + " or ".join(kinds)
     words = {
         "minimum": f"must be at least {value}",
         "maximum": f"must be at most {value}",

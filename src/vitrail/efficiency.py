@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Sides = int | tuple[int, int]  # of an image or a patch: both alike, or (height, width)
+
 
 def hidden_width(dim: int, mlp_ratio: float) -> int:
     """Units of the MLP's hidden layer, rounded down as in timm.
@@ -80,8 +82,8 @@ def crossover(d: int, r: float = 4.0) -> float:
 
 def vit_macs(
     *,
-    img_size: int | tuple[int, int],
-    patch_size: int | tuple[int, int],
+    img_size: Sides,
+    patch_size: Sides,
     in_chans: int,
     num_classes: int,
     embed_dim: int,
@@ -124,9 +126,7 @@ def vit_macs(
     return {**parts, "total": sum(parts.values())}
 
 
-def token_count(
-    img_size: int | tuple[int, int], patch_size: int | tuple[int, int], *, class_token: bool = True
-) -> int:
+def token_count(img_size: Sides, patch_size: Sides, *, class_token: bool = True) -> int:
     """Tokens of an image: its patches, and the class token if there is one."""
     patches = 1
     for image, patch in zip(_pair(img_size), _pair(patch_size), strict=True):
@@ -163,5 +163,5 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+def _pair(size: Sides) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -54,9 +54,12 @@ RESERVED: dict[str, set[str]] = {
         "position_example", "position_findings", "position_size", "positions",
     },
     "q7_complexity": {
-        "batch_size", "crossover", "fused_memory", "fused_speedup", "hardware", "longest",
-        "memory", "mlp_ratio", "model", "naive_memory", "share", "slope_at_base", "slopes",
-        "time", "tokens", "width",
+        "base_macs", "block_inside", "block_weighted_inside", "costs", "crossover", "crossovers",
+        "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup", "hardware",
+        "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
+        "naive_memory_exponent", "naive_weighted_inside", "products_speedup", "reference", "share",
+        "shares", "slope_at_base", "speedup_at_reference", "time", "timed_width", "tokens",
+        "tokens_per_call", "training_factor", "weights_mib", "width",
     },
     "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
 }  # fmt: skip
@@ -293,16 +296,19 @@ def timing_settings(config: Config) -> dict[str, Any]:
     """What Q7 times: its own block, on the architecture of the base ViT.
 
     Raises:
-        VitrailError: when a number of heads does not divide a width.
+        VitrailError: when a number of heads does not divide its width, or a width is there twice.
     """
     asked = config["questions"]["q7_complexity"]["timing"]
     timing = {key: canonical(value) for key, value in asked.items()}
-    for width in timing.get("widths", []):
-        if width % timing.get("heads", 1):
-            raise VitrailError(
-                f"config: questions.q7_complexity.timing.heads {timing['heads']} does not divide "
-                f"{width} of widths"
-            )
+    seen = set()
+    for entry in timing.get("widths", []):
+        width, heads = entry["embed_dim"], entry["num_heads"]
+        where = "config: questions.q7_complexity.timing.widths"
+        if width % heads:
+            raise VitrailError(f"{where}: num_heads {heads} does not divide embed_dim {width}")
+        if width in seen:
+            raise VitrailError(f"{where} has embed_dim {width} twice; leave one of them out")
+        seen.add(width)
     base = config["defaults"]
     fields = [field for field in MODEL_FIELDS["vit"] if field != "patch_size"]
     model = {field: canonical(base[field]) for field in fields}

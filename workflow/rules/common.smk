@@ -59,7 +59,12 @@ CODE_TRAIN = [
     *source("run_folder.py", "settings.py"),
 ]
 CODE_QUESTIONS = source(
-    "analysis.py", "claims.py", "style.py", "efficiency.py", "scaling.py"
+    "analysis.py",
+    "claims.py",
+    "style.py",
+    "efficiency.py",
+    "scaling.py",
+    "cost_model.py",
 ) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py", "questions/*/*.py")
 
 

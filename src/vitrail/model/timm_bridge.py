@@ -34,16 +34,20 @@ def from_timm(model: nn.Module) -> VisionTransformer:
     if not isinstance(model, timm_vit.VisionTransformer):
         raise TypeError(f"from_timm takes timm's VisionTransformer, not {type(model).__name__}")
     _refuse_what_ours_lacks(model)
+    ours = VisionTransformer(**arguments_of(model))
+    state = model.state_dict()
+    state[KERNEL] = state[KERNEL].flatten(1)
+    return _loaded(ours, state, model)
+
+
+def arguments_of(model: Any) -> dict[str, Any]:
+    """The arguments of our `VisionTransformer` that give the sizes of timm's plain one."""
     arguments = _arguments(model)
-    arguments |= {
+    return arguments | {
         "in_chans": model.patch_embed.proj.weight.shape[1],
         "mlp_ratio": _hidden_width(model) / arguments["embed_dim"],
         "pos_embed": "none" if model.pos_embed is None else "learned",
     }
-    ours = VisionTransformer(**arguments)
-    state = model.state_dict()
-    state[KERNEL] = state[KERNEL].flatten(1)
-    return _loaded(ours, state, model)
 
 
 def to_timm(model: nn.Module) -> Any:

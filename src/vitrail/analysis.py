@@ -56,6 +56,17 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float]) -
     return estimate([first[seed] - second[seed] for seed in shared])
 
 
+def accuracy_gap(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> Estimate:
+    """Accuracy of the first classifier minus that of the second on the same N images.
+
+    The interval is that of two paired proportions (Wald): it tells how far the difference
+    would move with other images, not with other trainings.
+    """
+    gaps = first_right.astype(float) - second_right.astype(float)
+    half_width = 1.96 * float(np.std(gaps)) / math.sqrt(len(gaps))
+    return Estimate(float(gaps.mean()), half_width, len(gaps))
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Images that only one of two classifiers gets right, and the exact p-value."""

@@ -26,6 +26,7 @@ from vitrail.settings import (
     arm_id,
     canonical,
     checked,
+    in_full,
     run_id,
 )
 
@@ -319,20 +320,40 @@ def timing_settings(config: Config) -> dict[str, Any]:
 def execution_settings(config: Config) -> dict[str, Any]:
     """What Q7 measures of the ways to compute a network, without which network."""
     asked = config["questions"]["q7_complexity"]["execution"]
-    settings = {key: canonical(value) for key, value in asked.items() if key != "run"}
-    return {**settings, "device": config["device"]}
+    return {**{key: canonical(value) for key, value in asked.items()}, "device": config["device"]}
 
 
-def execution_arm(config: Config, plan: Plan) -> Arm:
-    """The arm whose trained network Q7 computes in several ways.
+def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
+    """How Q7 reduces the tokens of a network, without which network.
+
+    Raises:
+        VitrailError: when the network has no class token, by which tokens are chosen.
+    """
+    settings = in_full(subject(config, plan).settings)
+    if settings["global_pool"] != "token" or settings["norm"] != "pre":
+        raise VitrailError(
+            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
+            "name one with global_pool token and norm pre"
+        )
+    if settings["attention"] != "softmax":
+        raise VitrailError(
+            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
+            f"its attention is {settings['attention']}, name one with softmax"
+        )
+    asked = config["questions"]["q7_complexity"]["reduction"]
+    return {key: canonical(value) for key, value in asked.items()}
+
+
+def subject(config: Config, plan: Plan) -> Arm:
+    """The arm whose trained network Q7 computes in several ways and with fewer tokens.
 
     An experiment of Q7 goes before one of the same name elsewhere.
 
     Raises:
         VitrailError: when there is no such experiment or arm, or it is no ViT of ours.
     """
-    where = "config: questions.q7_complexity.execution.run"
-    name, arm = config["questions"]["q7_complexity"]["execution"]["run"]
+    where = "config: questions.q7_complexity.subject"
+    name, arm = config["questions"]["q7_complexity"]["subject"]
     order = sorted(plan.experiments, key=lambda about: about.question != "q7_complexity")
     about = next((about for about in order if about.name == name), None)
     if about is None:

@@ -31,7 +31,8 @@ try:
     PLAN = study_runs.expand(config)
     TIMING = study_runs.timing_settings(config)
     EXECUTION = study_runs.execution_settings(config)
-    EXECUTED = study_runs.execution_arm(config, PLAN)
+    REDUCTION = study_runs.reduction_settings(config, PLAN)
+    SUBJECT = study_runs.subject(config, PLAN)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
@@ -86,7 +87,11 @@ def as_text(content):
 def part_of_config(stem):
     """The config as far as one question depends on it: not the arms of the others."""
     others = {
-        name: {"timing": {}, "execution": {}} if name == "q7_complexity" else {}
+        name: (
+            {"timing": {}, "execution": {}, "reduction": {}}
+            if name == "q7_complexity"
+            else {}
+        )
         for name in STEMS
         if name != stem
     }
@@ -101,6 +106,10 @@ def run_files(arms, names):
         for seed in PLAN.arms[arm].seeds
         for name in names
     ]
+
+
+# The run that Q7 computes in several ways and with fewer tokens.
+SUBJECT_RUN = run_files([SUBJECT.arm_id], ["summary.json"])[0]
 
 
 def arms_read_by(stem):

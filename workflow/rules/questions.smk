@@ -7,7 +7,11 @@ PRODUCTS = ["table.csv", "numbers.json", "claims.json", "answer.md", "tables/cla
 def read_by(stem):
     """What a question reads beside the data and the run folders."""
     return {
-        "q7_complexity": [*rules.timing.output, *rules.execution.output],
+        "q7_complexity": [
+            *rules.timing.output,
+            *rules.execution.output,
+            *rules.reduce_tokens.output,
+        ],
         "q8_transfer": rules.imagenet_weights.output,
     }.get(stem, [])
 

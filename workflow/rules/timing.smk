@@ -27,7 +27,7 @@ rule timing:
 
 rule execution:
     input:
-        run=f"{RESULTS}/{STUDY}/runs/{study_settings.run_id(EXECUTED.arm_id, EXECUTED.seeds[0])}/summary.json",
+        run=SUBJECT_RUN,
         data=MNIST,
         weights=rules.imagenet_weights.output,
         code=CODE_TRAIN + source("execution/*.py", "meters.py", "weights.py"),

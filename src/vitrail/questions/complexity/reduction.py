@@ -1,0 +1,228 @@
+"""Q7: fewer tokens in a trained network, ToMe beside pruning beside LTMP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vitrail import style
+from vitrail.analysis import Estimate, count, points
+from vitrail.claims import Claim, holds
+from vitrail.files import read_json
+from vitrail.questions.answer import markdown_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {"none": "all tokens", "tome": "ToMe", "prune": "pruning", "ltmp": "LTMP"}
+LOOKS = {"ltmp": ("#0072b2", "o"), "tome": ("#d55e00", "s"), "prune": ("#009e73", "^")}
+NEAR = 0.02  # how far from its target LTMP may end, as a share of all MACs
+AFFORDED = {75: 0.002, 50: 0.005}  # accuracy that LTMP may lose at these targets
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """The table of `vitrail.reduction compare`."""
+    return pd.read_csv(folder / "reduction" / "table.csv")
+
+
+def setting_words(way: str, setting: int) -> str:
+    """How a row was set, for print."""
+    if way == "none":
+        return NAMES[way]
+    return f"{NAMES[way]}, {f'target {setting} %' if way == 'ltmp' else f'r = {setting}'}"
+
+
+def loss_words(row: dict[Any, Any]) -> str:
+    """Accuracy gained or lost against the same network with all tokens."""
+    gap = Estimate(row["difference"], row["difference_half_width"], 2)
+    return "reference" if row["way"] == "none" else points(gap)
+
+
+def table_markdown(table: pd.DataFrame, facts: dict[str, Any]) -> str:
+    """Every way at every setting."""
+    plain = table.iloc[0]
+    rows = [
+        {
+            "Way": setting_words(row["way"], row["setting"]),
+            "MACs": f"{row['macs_ratio']:.3f}",
+            "Accuracy (%)": f"{100 * row['test_accuracy']:.2f}",
+            "Difference": loss_words(row),
+            "Images/s, 100": f"{row['images_per_second'] / plain['images_per_second']:.2f}",
+            "Images/s, 1": f"{row['images_per_second_one'] / plain['images_per_second_one']:.2f}",
+            "Tokens after each block": row["tokens_left"],
+        }
+        for row in table.to_dict("records")
+    ]
+    caption = (
+        "The same trained network with fewer tokens: share of its MACs, test accuracy, difference "
+        "in points with the 95 % interval of the paired test images, and images per second as a "
+        "ratio to all tokens, in batches of 100 (padded to the image that keeps the most) and one "
+        f"by one. {facts['hardware']}, one thread, load average {facts['load_average']}."
+    )
+    return markdown_table(pd.DataFrame(rows), caption, "q7-reduction")
+
+
+def claims(table: pd.DataFrame) -> list[Claim]:
+    """What Q7 asserts of token reduction."""
+    ltmp = table[table["way"] == "ltmp"].to_dict("records")
+    misses = [abs(row["macs_ratio"] - row["setting"] / 100) for row in ltmp]
+    asked = [row for row in ltmp if row["setting"] in AFFORDED]
+    made = [
+        holds(
+            "q7-ltmp-meets-its-budget",
+            "One epoch of two thresholds per block brings the MACs to the target of LTMP.",
+            f"share of MACs within {NEAR} of every target",
+            "; ".join(f"{row['setting']} %: {row['macs_ratio']:.3f}" for row in ltmp),
+            all(miss <= NEAR for miss in misses) if misses else None,
+        )
+    ]
+    for row in asked:
+        bound = AFFORDED[int(row["setting"])]
+        gap = Estimate(row["difference"], row["difference_half_width"], 2)
+        made.append(
+            holds(
+                f"q7-ltmp-loses-little-at-{int(row['setting'])}",
+                f"At {row['setting']} % of the MACs LTMP loses at most {100 * bound:.1f} points.",
+                "difference of test accuracy on the same images",
+                f"{points(gap)} points",
+                bool(gap.mean >= -bound),
+            )
+        )
+    return made + [above(table, ltmp, rival) for rival in ("tome", "prune")]
+
+
+def above(table: pd.DataFrame, ltmp: list[dict[Any, Any]], rival: str) -> Claim:
+    """Is LTMP more accurate than the rival's curve at the same MACs, at every target?"""
+    part = table[table["way"].isin(["none", rival])].sort_values("macs_ratio")
+    ratios = part["macs_ratio"].to_numpy()
+    verdicts, told = [], []
+    for row in ltmp:
+        if not ratios.min() <= row["macs_ratio"] <= ratios.max():
+            verdicts.append(None)
+            told.append(f"{row['setting']} %: the curve does not reach its MACs")
+            continue
+        there = float(np.interp(row["macs_ratio"], ratios, part["test_accuracy"]))
+        spread = float(
+            np.interp(row["macs_ratio"], ratios, part["difference_half_width"].fillna(0))
+        )
+        gap = Estimate(
+            row["test_accuracy"] - there, float(np.hypot(row["difference_half_width"], spread)), 2
+        )
+        verdicts.append(True if gap.low > 0 else False if gap.high < 0 else None)
+        told.append(f"{row['setting']} %: {points(gap)} points")
+    outcome = None
+    if verdicts and all(verdict is True for verdict in verdicts):
+        outcome = True
+    elif any(verdict is False for verdict in verdicts):
+        outcome = False
+    return holds(
+        f"q7-ltmp-beats-{rival}",
+        f"At equal MACs LTMP is more accurate than {NAMES[rival]}.",
+        f"accuracy of LTMP minus that of {NAMES[rival]} at the same MACs, between its settings on "
+        "a straight line; above zero at every target",
+        "; ".join(told) or "no target was asked for",
+        outcome,
+    )
+
+
+def numbers(table: pd.DataFrame) -> dict[str, str]:
+    """What prose quotes: the most saving LTMP, and its speed."""
+    plain = table.iloc[0]
+    ltmp = table[table["way"] == "ltmp"]
+    if ltmp.empty:
+        return {}
+    row = ltmp.loc[ltmp["macs_ratio"].idxmin()].to_dict()
+    speed = row["images_per_second"] / plain["images_per_second"]
+    single = row["images_per_second_one"] / plain["images_per_second_one"]
+    return {
+        "plain": f"{100 * plain['test_accuracy']:.2f} %",
+        "target": f"{row['setting']} %",
+        "ratio": f"{row['macs_ratio']:.2f}",
+        "loss": loss_words(row),
+        "errors": count(row["test_errors"]),
+        "speed": f"{speed:.2f}",
+        "speed_one": f"{single:.2f}",
+    }
+
+
+def draw_curves(table: pd.DataFrame) -> Figure:
+    """Accuracy against MACs, and against images per second."""
+    import matplotlib.pyplot as plt
+
+    plain = table.iloc[0]
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.9), sharey=True)
+    for way, (colour, marker) in LOOKS.items():
+        rows = pd.concat([table.iloc[:1], table[table["way"] == way]])
+        rows = rows.sort_values("macs_ratio", ascending=False)
+        look = {"color": colour, "marker": marker, "markersize": 4, "label": NAMES[way]}
+        left.plot(rows["macs_ratio"], 100 * rows["test_accuracy"], **look)
+        speed = rows["images_per_second"] / plain["images_per_second"]
+        right.plot(speed, 100 * rows["test_accuracy"], **look)
+    left.set(xlabel="share of the MACs", ylabel="test accuracy (%)")
+    left.invert_xaxis()
+    right.set(xlabel="images per second, ratio to all tokens")
+    left.legend()
+    return drawing
+
+
+def draw_pictures(folder: Path) -> Figure | None:
+    """Which tokens of a digit are merged or dropped, one row per way."""
+    import matplotlib.pyplot as plt
+
+    with np.load(folder / "reduction" / "pictures.npz") as found:
+        images, labels = found["images"], found["labels"]
+        ways = [way for way in LOOKS if f"{way}_owners" in found]
+        owners = {way: found[f"{way}_owners"][-1] for way in ways}
+        predicted = {way: found[f"{way}_predicted"] for way in ways}
+        settings = {way: int(found[f"{way}_setting"]) for way in ways}
+    if not ways:
+        return None
+    size = style.WIDTH / (len(images) + 0.3)
+    drawing, grid = plt.subplots(
+        len(ways), len(images), figsize=(style.WIDTH, len(ways) * (size + 0.22)), squeeze=False
+    )
+    for way, line in zip(ways, grid, strict=True):
+        for position, axes in enumerate(line):
+            draw_tokens(axes, images[position], owners[way][position, 1:])
+            right = predicted[way][position] == labels[position]
+            axes.set_title(
+                f"{labels[position]}" if right else f"{labels[position]}, read as "
+                f"{predicted[way][position]}", fontsize=8,
+            )  # fmt: skip
+        line[0].set_ylabel(setting_words(way, settings[way]).replace(", ", "\n"), fontsize=8)
+    return drawing
+
+
+def draw_tokens(axes: Axes, image: np.ndarray, owners: np.ndarray) -> None:
+    """A digit; dropped patches are crossed, patches that became one token share a colour."""
+    from matplotlib.patches import Rectangle
+
+    side = int(len(owners) ** 0.5)
+    patch = len(image) // side
+    axes.imshow(image, cmap=style.DIGITS, vmin=0, vmax=255)
+    groups = [owner for owner in np.unique(owners) if owner >= 0 and (owners == owner).sum() > 1]
+    colours = {owner: f"C{place % 7}" for place, owner in enumerate(groups)}
+    for place, owner in enumerate(owners):
+        corner = (place % side * patch - 0.5, place // side * patch - 0.5)
+        box = {"xy": corner, "width": patch, "height": patch, "linewidth": 0.4}
+        if owner < 0:
+            axes.add_patch(
+                Rectangle(**box, facecolor="#b9c0c6", alpha=0.75, edgecolor="white", hatch="xxx")
+            )
+        elif owner in colours:
+            axes.add_patch(
+                Rectangle(**box, facecolor=colours[owner], alpha=0.45, edgecolor="white")
+            )
+        else:
+            axes.add_patch(Rectangle(**box, facecolor="none", edgecolor=style.INK))
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """The machine of the comparison."""
+    return dict(read_json(folder / "reduction" / "env.json"))

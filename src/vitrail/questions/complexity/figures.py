@@ -104,12 +104,12 @@ def draw_exponents(clock: Clock, steps: pd.DataFrame) -> Figure:
         line[0].set_ylabel("local exponent")
     for axes in panels[-1]:
         axes.set_xlabel("tokens n")
-    named = {}
+    named: dict[str, Any] = {}
     for axes in panels[0]:
         lines, names = axes.get_legend_handles_labels()
         named |= dict(zip(names, lines, strict=True))
     drawing.legend(
-        list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize=SMALL
+        handles=list(named.values()), loc="outside lower center", ncols=3, fontsize=SMALL
     )
     low, high = steps["low"].min(), steps["high"].max()
     panels[0, 0].set_ylim(min(0.8, low - 0.05), max(2.5, high + 0.05))

@@ -87,6 +87,7 @@ def test_a_machine_that_obeys_the_formula():
     found = decided(made_clock())
     assert {claim.verdict for claim in found.values()} == {"supported"}
     assert len(found) == 6
+    assert law.largest_miss(law.exponents(made_clock()), "block", "fused") < 0.05
     assert "width 64: 25" in found["q7-crossover-as-predicted"].evidence  # of 256
 
 

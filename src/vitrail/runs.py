@@ -55,9 +55,9 @@ RESERVED: dict[str, set[str]] = {
         "position_example", "position_findings", "position_size", "positions",
     },
     "q7_complexity": {
-        "base_macs", "block_inside", "block_weighted_inside", "costs", "crossover", "crossovers",
-        "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup", "hardware",
-        "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
+        "base_macs", "block_inside", "block_miss", "block_weighted_inside", "costs", "crossover",
+        "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
+        "hardware", "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
         "naive_memory_exponent", "naive_weighted_inside", "products_speedup", "reference", "share",
         "shares", "slope_at_base", "speedup_at_reference", "time", "timed_width", "tokens",
         "tokens_per_call", "training_factor", "weights_mib", "width",

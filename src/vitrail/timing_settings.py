@@ -12,7 +12,7 @@ from vitrail.errors import VitrailError
 
 DEFAULTS: dict[str, Any] = {
     # N of attention and of one block
-    "tokens": [16, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 4096],
+    "tokens": [16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096],
     # of attention and of one block; an entry may have passes and threads of its own
     "widths": [{"embed_dim": 64, "num_heads": 4}],
     "mlp_ratio": 4.0,  # of the block

@@ -86,9 +86,11 @@ def _add_clock_numbers(
     def inside(what: str, variant: str, column: str) -> str:
         return "{} of {}".format(*law.inside(steps, what, variant, column))
 
+    miss = law.largest_miss(steps, "block", "fused")
     result.numbers |= {
         "block_inside": inside("block", "fused", "inside"),
         "block_weighted_inside": inside("block", "fused", "weighted_inside"),
+        "block_miss": "not known" if math.isnan(miss) else f"{miss:.2f}",
         "naive_inside": inside("attention", "naive", "inside"),
         "naive_weighted_inside": inside("attention", "naive", "weighted_inside"),
         "timed_width": str(width),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vitrail.claims import Claim, holds
 from vitrail.efficiency import crossover
-from vitrail.questions.complexity.law import WIDEST, inside
+from vitrail.questions.complexity.law import WIDEST, inside, largest_miss
 from vitrail.scaling import Slope
 
 # Exponents that count as "nearly quadratic" and as "clearly not".
@@ -69,6 +69,7 @@ def _memory(memory: dict[str, float]) -> Claim:
 
 def _predicted(steps: pd.DataFrame) -> Claim:
     hits, count = inside(steps, "block", "fused")
+    miss = largest_miss(steps, "block", "fused")
     blunt = int((steps["what"] == "block").sum()) - count
     widths = " and ".join(str(width) for width in steps["embed_dim"].unique())
     return holds(
@@ -77,10 +78,12 @@ def _predicted(steps: pd.DataFrame) -> Claim:
         f"at least {100 * ENOUGH:.0f} % of the formula's exponents lie in the 95 % intervals of "
         f"the measured ones, widths {widths}; intervals wider than {WIDEST:g} do not count, and "
         "may be half of all at most",
-        f"{hits} of {count}, and {blunt} with too wide an interval",
+        f"{hits} of {count}, and {blunt} with too wide an interval"
+        + (f"; the largest difference is {miss:.2f}" if count else ""),
         hits >= ENOUGH * count if count >= max(LEAST_STEPS, blunt) else None,
         f"Only {hits} of the {count} exponents of a block are those of the formula in "
-        "multiply-accumulates.",
+        "multiply-accumulates to within the spread of the repeats; the largest difference is "
+        f"{miss:.2f}.",
     )
 
 

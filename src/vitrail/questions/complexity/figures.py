@@ -80,7 +80,7 @@ def draw_exponents(clock: Clock, steps: pd.DataFrame) -> Figure:
 
     count = len(clock.widths)
     drawing, panels = plt.subplots(
-        count, 2, figsize=(style.WIDTH, 0.7 + 2.2 * count), squeeze=False, sharex=True, sharey=True
+        count, 2, figsize=(style.WIDTH, 1.0 + 2.0 * count), squeeze=False, sharex=True, sharey=True
     )
     for line, width in zip(panels, clock.widths, strict=True):
         for axes, what in zip(line, ("block", "attention"), strict=True):
@@ -104,8 +104,13 @@ def draw_exponents(clock: Clock, steps: pd.DataFrame) -> Figure:
         line[0].set_ylabel("local exponent")
     for axes in panels[-1]:
         axes.set_xlabel("tokens n")
+    named: dict[str, Any] = {}
     for axes in panels[0]:
-        axes.legend(fontsize=7, loc="upper left")
+        lines, names = axes.get_legend_handles_labels()
+        named |= dict(zip(names, lines, strict=True))
+    drawing.legend(
+        handles=list(named.values()), loc="outside lower center", ncols=3, fontsize=SMALL
+    )
     low, high = steps["low"].min(), steps["high"].max()
     panels[0, 0].set_ylim(min(0.8, low - 0.05), max(2.5, high + 0.05))
     return drawing

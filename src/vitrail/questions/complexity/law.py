@@ -75,6 +75,12 @@ def inside(steps: pd.DataFrame, what: str, variant: str, column: str = "inside")
     return int(mine[column].sum()), len(mine)
 
 
+def largest_miss(steps: pd.DataFrame, what: str, variant: str) -> float:
+    """Largest difference between a sharply measured exponent and the formula's; NaN for none."""
+    mine = steps[(steps["what"] == what) & (steps["variant"] == variant) & steps["sharp"]]
+    return float((mine["slope"] - mine["predicted"]).abs().max())
+
+
 def crossovers(clock: Clock) -> pd.DataFrame:
     """Where the two terms are equal: by the formula, and by the clock for each variant.
 

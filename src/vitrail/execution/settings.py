@@ -9,9 +9,9 @@ from vitrail.settings import IMAGE_SIZE
 
 DEFAULTS: dict[str, Any] = {
     "batch_size": 100,  # test images of a forward call
-    "rounds": 20,  # forward calls of each way; every round takes the next batch
+    "rounds": 14,  # forward calls of each way; every round takes the next batch
     "train_batch_size": 32,
-    "train_rounds": 8,  # steps of each way, and of each tuning
+    "train_rounds": 7,  # steps of each way, and of each tuning
     "tune_patch_size": 14,  # of ViT-S
     "tune_batch_size": 8,
     "tune_steps": 30,  # of the fine-tuning whose accuracy is read, with ImageNet weights

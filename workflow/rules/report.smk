@@ -73,7 +73,7 @@ rule report:
             if path.is_file()
         ),
         # Equations are printed beside the lines of code between region marks.
-        code=source("report/*.py", "model/*.py", "efficiency.py"),
+        code=source("report/*.py", "model/*.py", "efficiency.py", "reduction/*.py"),
     output:
         f"{RESULTS}/{STUDY}/report/report.html",
         f"{RESULTS}/{STUDY}/report/report.pdf",

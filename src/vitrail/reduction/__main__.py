@@ -17,7 +17,7 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -115,13 +115,14 @@ def compare_ways(arguments: argparse.Namespace, mnist: Mnist, device: torch.devi
     ways = entries(asked["removed"], learned)
     table = compare(vit, ways, images, labels, asked["timed_images"])
     shown = first_of_each_digit(labels, PICTURES)
-    drawn = pictured(vit, table, ways, images[shown])
+    drawn: dict[str, Any] = pictured(vit, table, ways, images[shown])
     arguments.pictures.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         arguments.pictures, images=mnist.test_images[shown.cpu().numpy()],
         labels=labels[shown].cpu().numpy(), **drawn,
     )  # fmt: skip
-    write_json(arguments.log_env, facts)
+    learned_from = min(asked["train_size"], settings["train_size"])
+    write_json(arguments.log_env, facts | {"images": learned_from, "settings": asked})
     write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
 
 

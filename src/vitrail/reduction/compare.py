@@ -87,20 +87,18 @@ def row(entry: Entry, found: Scored, plain: Scored, whole: float) -> dict[str, A
 def pictured(
     vit: VisionTransformer, table: pd.DataFrame, asked: list[Entry], images: Tensor
 ) -> dict[str, np.ndarray]:
-    """Where every token of some images went, for the three ways at about equal MACs.
+    """Where every token of some images went, for each way at about equal MACs.
 
-    The most saving LTMP, and of ToMe and the pruner the setting nearest to it.
+    The most saving LTMP, and of the others the setting nearest to it (to half without LTMP).
 
     Returns:
         `<way>_owners` (blocks, B, N_0), `<way>_predicted` (B,) and `<way>_setting` for each.
     """
     ltmp = table[table["way"] == "ltmp"]
-    if ltmp.empty:
-        return {}
-    goal = ltmp["macs_ratio"].min()
+    goal = 0.5 if ltmp.empty else ltmp["macs_ratio"].min()
     found: dict[str, np.ndarray] = {}
     for name, part in table[table["way"] != "none"].groupby("way"):
-        nearest = int((part["macs_ratio"] - goal).abs().idxmin())
+        nearest = int(str((part["macs_ratio"] - goal).abs().idxmin()))
         passed = reduced(vit, images, asked[nearest].way, follow=True)
         assert passed.owners is not None
         found[f"{name}_owners"] = passed.owners.cpu().numpy().astype(np.int16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.model import VisionTransformer
 from vitrail.model.block import Block
@@ -36,13 +36,11 @@ class ReducedCost:
         `matches` adds what comparing sources with targets costs: a quarter of n^2 products
         of width `head_dim` in each block. Counts may be soft, as in training.
         """
-        # region: reduced_macs
         n, m = attended, left
         attention = 4 * n * self.width * self.heads_width + 2 * n**2 * self.heads_width
         matching = n**2 / 4 * self.head_dim if matches else 0 * n
         mlp = 2 * m * self.width * self.hidden
         return self.fixed + (attention + matching + mlp).sum(dim=0)
-        # endregion: reduced_macs
 
     @property
     def whole(self) -> float:
@@ -60,7 +58,7 @@ def cost_of(vit: VisionTransformer) -> ReducedCost:
     pixels = vit.patch_embed.proj.weight[0].numel()  # of a patch, in all channels
     return ReducedCost(
         tokens=patches + vit.num_prefix_tokens,
-        fixed=patches * pixels * width + vit.head.weight.numel(),
+        fixed=patches * pixels * width + cast(nn.Linear, vit.head).weight.numel(),
         width=width,
         heads_width=block.attn.num_heads * block.attn.head_dim,
         hidden=block.mlp.fc1.out_features,

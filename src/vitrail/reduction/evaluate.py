@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,14 +61,17 @@ def speeds(
 
     parts = images.split(batch)
 
-    def call(way: Way | None) -> None:
-        for part in parts:
-            reduced(vit, part, way)
+    def call(way: Way | None) -> Callable[[], None]:
+        def all_parts() -> None:
+            for part in parts:
+                reduced(vit, part, way)
+
+        return all_parts
 
     taken: list[list[float]] = [[] for _ in ways]
     for way in ways:
         reduced(vit, parts[0], way)  # warm-up
     for _ in range(ROUNDS):
         for seconds, way in zip(taken, ways, strict=True):
-            seconds.append(seconds_per_call(lambda way=way: call(way), 1, images.device))
+            seconds.append(seconds_per_call(call(way), 1, images.device))
     return [len(images) / float(np.median(seconds)) for seconds in taken]

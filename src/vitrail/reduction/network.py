@@ -81,11 +81,9 @@ def attend(block: Block, tokens: Tokens) -> tuple[Tensor, Seen]:
     """
     attn = block.attn
     query, key, value = attn.split_heads(block.norm1(tokens.x))  # (B, H, N, d_k) each
-    # region: proportional_attention
     bias = tokens.size.log().masked_fill(~tokens.alive, -torch.inf)  # (B, N)
     logits = query @ key.transpose(-2, -1) / attn.head_dim**0.5 + bias[:, None, None, :]
     weights = logits.softmax(dim=-1)  # (B, H, N, N)
-    # endregion: proportional_attention
     heads = (weights @ value).transpose(1, 2).flatten(2)
     rows = tokens.alive.to(weights.dtype)[:, None, :, None]  # padding asks, but does not count
     received = (weights * rows).sum(dim=2).mean(dim=1) / rows.sum(dim=2)[:, 0]

@@ -50,12 +50,10 @@ def mask(score: Tensor, threshold: Tensor, temperature: float) -> Tensor:
 
 def masked_softmax(logits: Tensor, alive: Tensor) -> Tensor:
     """exp(A_ij) m_j / sum_k exp(A_ik) m_k: logits (B, H, N, N), mask (B, N)."""
-    # region: masked_softmax
     highest = logits.masked_fill(alive[:, None, None, :] == 0, -torch.inf).amax(-1, keepdim=True)
     # A dead token may lie far above the rest; its weight is zero, and so must be its excess.
     exponentials = (logits - highest.detach()).clamp(max=0).exp() * alive[:, None, None, :]
     return exponentials / (exponentials.sum(-1, keepdim=True) + EPSILON)
-    # endregion: masked_softmax
 
 
 def forward(
@@ -79,10 +77,8 @@ def forward(
         x, size, alive, importance = _merge(
             x, size, alive, importance, seen.keys, thresholds.merge[layer]
         )
-        # region: prune_mask
         pruned = 1 - mask(importance, thresholds.prune[layer], PRUNE_TEMPERATURE)
         alive = alive * (1 - pruned * patches)  # the class token stays
-        # endregion: prune_mask
         left.append(alive.sum(dim=1))
         x = x + block.mlp(block.norm2(x))
     logits = vit.head(vit.fc_norm(vit.norm(x[:, :1])[:, 0]))

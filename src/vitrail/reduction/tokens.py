@@ -77,7 +77,6 @@ def merge(tokens: Tokens, chosen: Tensor, into: Tensor) -> Tokens:
         into: their targets, as `matched` gives them.
     """
     weight = chosen * tokens.size[:, 0::2]  # zero for a source that stays
-    # region: merging
     size = tokens.size.clone()
     size[:, 1::2] = size[:, 1::2].scatter_add(1, into, weight)
     places = into.unsqueeze(-1).expand(-1, -1, tokens.x.shape[-1])
@@ -85,7 +84,6 @@ def merge(tokens: Tokens, chosen: Tensor, into: Tensor) -> Tokens:
     held = tokens.x[:, 1::2] * tokens.size[:, 1::2].unsqueeze(-1)
     x = tokens.x.clone()
     x[:, 1::2] = held.scatter_add(1, places, moved) / size[:, 1::2].unsqueeze(-1)
-    # endregion: merging
     alive = tokens.alive.clone()
     alive[:, 0::2] &= ~chosen
     owner = tokens.owner

@@ -5,9 +5,8 @@ Each is called with the number of the block, the tokens, and what their attentio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -36,7 +35,13 @@ class Seen:
         return self.received if kind == "received" else self.from_class
 
 
-Way = Callable[[int, Tokens, Seen], Tokens]
+class Way(Protocol):
+    """Decides what is left; `matches` says whether tokens are compared, which costs MACs."""
+
+    @property
+    def matches(self) -> bool: ...
+
+    def __call__(self, layer: int, tokens: Tokens, seen: Seen) -> Tokens: ...
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,15 @@ class Merge:
     """
 
     r: int
-    matches = True  # tokens are compared with each other, which costs MACs
+    matches = True
 
     def __call__(self, layer: int, tokens: Tokens, seen: Seen) -> Tokens:
         if tokens.x.shape[1] < 3:  # the class token and no pair
             return tokens
-        # region: tome
         best, into = matched(seen.keys, tokens.alive)
         r = min(self.r, best.shape[1] - 1, tokens.x.shape[1] // 2)
         chosen = torch.zeros_like(best, dtype=torch.bool)
         chosen.scatter_(1, best.topk(r, dim=1).indices, value=True)
-        # endregion: tome
         tokens = merge(tokens, chosen, into)
         return keep(tokens, tokens.alive)
 

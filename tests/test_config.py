@@ -27,13 +27,23 @@ def check(config: Config) -> runs.Plan:
     runs.timing_settings(config)
     runs.execution_settings(config)
     plan = runs.expand(config)
-    runs.execution_arm(config, plan)
+    runs.reduction_settings(config, plan)
     return plan
 
 
 def executing(**change: Any) -> Config:
     """A change of what Q7 computes in several ways."""
     return {"questions": {"q7_complexity": {"execution": change}}}
+
+
+def reducing(**change: Any) -> Config:
+    """A change of how Q7 reduces tokens."""
+    return {"questions": {"q7_complexity": {"reduction": change}}}
+
+
+def subject(*names: str) -> Config:
+    """Another network for both."""
+    return {"questions": {"q7_complexity": {"subject": list(names)}}}
 
 
 def sentence(config: Config, change: Config) -> str:
@@ -214,7 +224,11 @@ WRONG = [
         "timing.patch_sizes.1",
         "one of",
     ),
-    (executing(run=["patch_size"]), "execution.run", "at least 2"),
+    (subject("patch_size"), "q7_complexity.subject", "at least 2"),
+    (reducing(removed=[0]), "reduction.removed.0", "at least 1"),
+    (reducing(targets=[101]), "reduction.targets.0", "at most 100"),
+    (reducing(targets=[50, 50]), "reduction.targets", "names an item twice"),
+    (reducing(merge_rate=0), "reduction.merge_rate", "greater than 0"),
     (executing(rounds=2), "execution.rounds", "at least 3"),
     (executing(train_batch_size=33), "execution.train_batch_size", "multiple of 2"),
     (executing(tune_patch_size=16), "execution.tune_patch_size", "one of"),
@@ -310,12 +324,12 @@ SENSE = [
         timed(widths=[{"embed_dim": 64, "num_heads": 4}, {"embed_dim": 64, "num_heads": 8}]),
         ["timing.widths", "embed_dim 64 twice"],
     ),
-    (
-        executing(run=["patch_sizes", "4"]),
-        ["execution.run", "experiment 'patch_sizes'", "patch_size, depth"],
-    ),
-    (executing(run=["patch_size", "2"]), ["execution.run", "arm '2' of patch_size", "14, 7, 4"]),
-    (executing(run=["budget", "cnn"]), ["execution.run: budget.cnn", "'cnn'", "model 'vit'"]),
+    (subject("patch_sizes", "4"), ["subject", "experiment 'patch_sizes'", "patch_size, depth"]),
+    (subject("patch_size", "2"), ["subject", "arm '2' of patch_size", "14, 7, 4"]),
+    (subject("budget", "cnn"), ["subject: budget.cnn", "'cnn'", "model 'vit'"]),
+    (subject("pooling", "avg"), ["subject", "global_pool token"]),
+    (subject("norm", "post"), ["subject", "norm pre"]),
+    (reducing(batch_size=128, train_size=100), ["reduction.batch_size is 128", "100 images"]),
     (
         at("q6_vit", "headline", arms={"other": {"settings": {"depth": 2}}}),
         ["questions.q6_vit.experiments.headline has the arms vit, other", "keep one"],

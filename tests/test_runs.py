@@ -22,6 +22,7 @@ from vitrail.errors import VitrailError
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+ALONE = ("headline", "reduced")  # experiments of one arm
 Config = dict[str, Any]
 
 TRAINING: Config = {
@@ -159,12 +160,12 @@ def test_an_experiment_of_q7_is_computed_before_one_of_the_same_name(
     config: dict[str, Any],
 ) -> None:
     q7 = config["questions"]["q7_complexity"]
-    q7["execution"]["run"] = ["patch_size", "4"]
-    elsewhere = runs.execution_arm(config, runs.expand(config))
+    q7["subject"] = ["patch_size", "4"]
+    elsewhere = runs.subject(config, runs.expand(config))
     assert elsewhere.settings["patch_size"] == 4 and elsewhere.question == "q6_vit"
     own = {"title": "Own", "arms": {"4": {"settings": {"patch_size": 4, "depth": 2}}}}
     q7["experiments"] = {"patch_size": own}
-    found = runs.execution_arm(config, runs.expand(config))
+    found = runs.subject(config, runs.expand(config))
     assert found.settings["depth"] == 2 and found.question == "q7_complexity"
 
 
@@ -238,8 +239,8 @@ def test_default_study(config: Config) -> None:
         assert plan.of_question(stem), stem
     assert len(plan.of_question("q6_vit")) == 11
     for about in plan.experiments:
-        # The headline is one long run; all others compare.
-        assert len(about.members) >= (1 if about.name == "headline" else 2)
+        # The headline and the ViT whose tokens are reduced are one run; all others compare.
+        assert len(about.members) >= (1 if about.name in ALONE else 2)
         assert about.member(about.reference) in about.members
         with pytest.raises(KeyError):
             about.member("no such arm")
@@ -279,7 +280,7 @@ def test_other_sizes_are_the_same_study(config: Config, study: str) -> None:
     order = list(shape(whole))
     assert [order.index(place) for place in shape(plan)] == sorted(map(order.index, shape(plan)))
     for place, names in shape(plan).items():
-        assert len(names) == 1 if place[1] == "headline" else len(names) > 1
+        assert len(names) == 1 if place[1] in ALONE else len(names) > 1
         assert [n for n in shape(whole)[place] if n in names] == names
     # Every question that compares arms still does.
     assert {question for question, _ in shape(plan)} == {question for question, _ in shape(whole)}

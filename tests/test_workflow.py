@@ -68,6 +68,12 @@ assert (Path(of("--run")) / "summary.json").exists()
 for name in ("--out", "--log-env"):
     put(of(name), of("--params"))
 """,
+    "reduction/__main__.py": """
+assert (Path(of("--run")) / "summary.json").exists()
+for name in ("--out", "--pictures", "--log-env"):
+    if name in sys.argv:
+        put(of(name), of("--params"))
+""",
     "train.py": """
 from vitrail.settings import arm_id, RUN_FILES
 settings = json.loads(of("--settings"))
@@ -220,7 +226,10 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     expected = {f"Train {arm}" for arm in plan.arms} | TABLES
     expected |= {job for stem in STEMS for job in answered(stem)}
     assert jobs(done.stdout) > expected
-    assert len(jobs(done.stdout) - expected) == 5  # data, weights, timing, execution, store
+    q7 = runs.reduction_settings(load(files), plan)
+    thresholds = len(q7["targets"]) + len(q7["class_targets"])
+    # data, weights, store; timing, execution, the thresholds and their comparison
+    assert len(jobs(done.stdout) - expected) == 6 + thresholds
     results = fresh.folder / "results"
     assert [path.name for path in results.iterdir()] == ["README.md"]
 
@@ -328,6 +337,11 @@ def test_new_prose_renders_alone(finished: Project, name: str) -> None:
         (
             "execution/offload.py",
             {"Compute", "Answer q7", "Render"},
+            {"Train", "Time", "Answer q6"},
+        ),
+        (
+            "reduction/learn.py",
+            {"Learn", "Compare", "Answer q7", "Render"},
             {"Train", "Time", "Answer q6"},
         ),
         ("tracking/sync.py", {"Record"}, {"Train", "Answer", "Time"}),

@@ -341,6 +341,12 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
             f"its attention is {settings['attention']}, name one with softmax"
         )
     asked = config["questions"]["q7_complexity"]["reduction"]
+    size = min(asked["train_size"], settings["train_size"])
+    if asked["batch_size"] > size:
+        raise VitrailError(
+            "config: questions.q7_complexity.reduction.batch_size is "
+            f"{asked['batch_size']}, but there are {size} images (train_size); lower it"
+        )
     return {key: canonical(value) for key, value in asked.items()}
 
 

@@ -27,13 +27,19 @@ def check(config: Config) -> runs.Plan:
     runs.timing_settings(config)
     runs.execution_settings(config)
     plan = runs.expand(config)
-    runs.execution_arm(config, plan)
+    runs.subject(config, plan)
+    runs.reduction_settings(config, plan)
     return plan
 
 
 def executing(**change: Any) -> Config:
     """A change of what Q7 computes in several ways."""
     return {"questions": {"q7_complexity": {"execution": change}}}
+
+
+def computing(*names: str) -> Config:
+    """A change of whose trained network that is."""
+    return {"questions": {"q7_complexity": {"subject": list(names)}}}
 
 
 def sentence(config: Config, change: Config) -> str:
@@ -214,7 +220,7 @@ WRONG = [
         "timing.patch_sizes.1",
         "one of",
     ),
-    (executing(run=["patch_size"]), "execution.run", "at least 2"),
+    (computing("patch_size"), "q7_complexity.subject", "at least 2"),
     (executing(rounds=2), "execution.rounds", "at least 3"),
     (executing(train_batch_size=33), "execution.train_batch_size", "multiple of 2"),
     (executing(tune_patch_size=16), "execution.tune_patch_size", "one of"),
@@ -311,11 +317,11 @@ SENSE = [
         ["timing.widths", "embed_dim 64 twice"],
     ),
     (
-        executing(run=["patch_sizes", "4"]),
-        ["execution.run", "experiment 'patch_sizes'", "patch_size, depth"],
+        computing("patch_sizes", "4"),
+        ["subject", "experiment 'patch_sizes'", "patch_size, depth"],
     ),
-    (executing(run=["patch_size", "2"]), ["execution.run", "arm '2' of patch_size", "14, 7, 4"]),
-    (executing(run=["budget", "cnn"]), ["execution.run: budget.cnn", "'cnn'", "model 'vit'"]),
+    (computing("patch_size", "2"), ["subject", "arm '2' of patch_size", "14, 7, 4"]),
+    (computing("budget", "cnn"), ["subject: budget.cnn", "'cnn'", "model 'vit'"]),
     (
         at("q6_vit", "headline", arms={"other": {"settings": {"depth": 2}}}),
         ["questions.q6_vit.experiments.headline has the arms vit, other", "keep one"],

@@ -159,12 +159,12 @@ def test_an_experiment_of_q7_is_computed_before_one_of_the_same_name(
     config: dict[str, Any],
 ) -> None:
     q7 = config["questions"]["q7_complexity"]
-    q7["execution"]["run"] = ["patch_size", "4"]
-    elsewhere = runs.execution_arm(config, runs.expand(config))
+    q7["subject"] = ["patch_size", "4"]
+    elsewhere = runs.subject(config, runs.expand(config))
     assert elsewhere.settings["patch_size"] == 4 and elsewhere.question == "q6_vit"
     own = {"title": "Own", "arms": {"4": {"settings": {"patch_size": 4, "depth": 2}}}}
     q7["experiments"] = {"patch_size": own}
-    found = runs.execution_arm(config, runs.expand(config))
+    found = runs.subject(config, runs.expand(config))
     assert found.settings["depth"] == 2 and found.question == "q7_complexity"
 
 
@@ -225,6 +225,10 @@ def test_a_setting_that_changes_nothing_is_no_part_of_the_identity(config: Confi
 # --- Expansion
 
 
+# A long run, and the network whose tokens Q7 reduces; all other experiments compare.
+ALONE = ("headline", "reduced")
+
+
 def test_default_study(config: Config) -> None:
     validate(config, SCHEMA)
     plan = runs.expand(config)
@@ -238,8 +242,7 @@ def test_default_study(config: Config) -> None:
         assert plan.of_question(stem), stem
     assert len(plan.of_question("q6_vit")) == 11
     for about in plan.experiments:
-        # The headline is one long run; all others compare.
-        assert len(about.members) >= (1 if about.name == "headline" else 2)
+        assert len(about.members) >= (1 if about.name in ALONE else 2)
         assert about.member(about.reference) in about.members
         with pytest.raises(KeyError):
             about.member("no such arm")
@@ -279,7 +282,7 @@ def test_other_sizes_are_the_same_study(config: Config, study: str) -> None:
     order = list(shape(whole))
     assert [order.index(place) for place in shape(plan)] == sorted(map(order.index, shape(plan)))
     for place, names in shape(plan).items():
-        assert len(names) == 1 if place[1] == "headline" else len(names) > 1
+        assert len(names) == 1 if place[1] in ALONE else len(names) > 1
         assert [n for n in shape(whole)[place] if n in names] == names
     # Every question that compares arms still does.
     assert {question for question, _ in shape(plan)} == {question for question, _ in shape(whole)}

@@ -12,9 +12,15 @@ import pytest
 from made_study import small
 from vitrail.config import load, validate
 from vitrail.cost_model import total, vit_costs
-from vitrail.efficiency import block_macs
+from vitrail.efficiency import (
+    attention_macs,
+    block_macs,
+    linear_attention_macs,
+    window_attention_macs,
+)
 from vitrail.questions import q7_complexity
-from vitrail.questions.complexity import claims, costs, law
+from vitrail.questions.answer import Answer
+from vitrail.questions.complexity import claims, costs, kinds, law
 from vitrail.questions.complexity.clock import Clock
 from vitrail.questions.study import Study
 from vitrail.runs import timing_settings
@@ -40,12 +46,27 @@ def seconds(what, variant, n, d, r, slow, bend):
     }[what]
 
 
-def made_clock(slow=LINEAR, bend=0.0, noise=0.01, sizes=SIZES, widths=(64, 384), **settings):
-    """A Clock of a made machine, as the timing step would have written its tables."""
+def other_seconds(kind, n, d, factor, power=0.0):
+    """Of linear attention or windows of 4 x 4: `factor` on its MACs, `power` on its exponent."""
+    macs = {
+        "linear": linear_attention_macs(n, d, 4),
+        "window": window_attention_macs(n, d, 4),
+    }[kind]
+    return LINEAR * factor * macs * (n / 64) ** power
+
+
+def made_clock(
+    slow=LINEAR, bend=0.0, noise=0.01, sizes=SIZES, widths=(64, 384), other=3, power=0.0, **settings
+):
+    """A Clock of a made machine, as the timing step would have written its tables.
+
+    `other` and `power` are those of `other_seconds`.
+    """
     generator = np.random.default_rng(0)
     asked = {"tokens": sizes, "mlp_ratio": 2, "threads": [1, 2]} | settings
     asked["widths"] = [{"embed_dim": d, "num_heads": 4} for d in widths]
     facts = {"hardware": "a CPU", "threads": 1, "load_average": 0, "load_average_after": 0}
+    facts["window_size"] = 4
     facts["settings"] = told = read_settings(asked)
     cells = [
         (what, variant, mode, threads, n, width["embed_dim"], None)
@@ -60,9 +81,18 @@ def made_clock(slow=LINEAR, bend=0.0, noise=0.01, sizes=SIZES, widths=(64, 384),
             ("products", "naive"),
         ]
     ] + [("model", "fused", "forward", t, n, 64, p) for t in (1, 2) for n, p in ((17, 7), (50, 4))]
+    cells += [("attention", "linear", "forward", 1, n, widths[0], None) for n in sizes]
+    cells += [
+        ("attention", "window", "forward", 1, n, widths[0], None)
+        for n in sizes
+        if n in (16, 64, 256, 1024, 4096)
+    ]
     rows, samples = [], []
     for what, variant, mode, threads, n, d, patch in cells:
-        mean = seconds(what, variant, n, d, 2, slow, bend) * (3 if mode == "train" else 1)
+        if variant in ("linear", "window"):
+            mean = other_seconds(variant, n, d, other, power)
+        else:
+            mean = seconds(what, variant, n, d, 2, slow, bend) * (3 if mode == "train" else 1)
         times = mean * generator.lognormal(0, noise, 9)
         key = [what, variant, mode, threads, n, d]
         samples += [[*key, repeat, value] for repeat, value in enumerate(times)]
@@ -144,6 +174,94 @@ def test_crossing_of_a_ratio():
     assert math.isnan(law.crossing({1: 2.0, 10: 3.0}))
 
 
+def kinds_of(clock):
+    return {claim.id: claim for claim in kinds.claims(clock)}
+
+
+def test_other_attention_crosses_where_the_made_machine_says():
+    """Three times the MACs: 4nd² + 2n²d is as much at n = (3 (4d + 2 d_k + 1) - 4d) / 2."""
+    clock = made_clock(noise=1e-6)
+    found = kinds.crossings(clock)
+    expected = {"linear": (3 * (4 * 64 + 2 * 16 + 1) - 4 * 64) / 2}
+    expected["window"] = (3 * (4 * 64 + 2 * 16) - 4 * 64) / 2
+    for kind, n in expected.items():
+        for form in ("fused", "naive"):
+            # Between 256 and 512, or 256 and 1024, where log-log lines are nearly straight.
+            assert found[kind, form].n == pytest.approx(n, rel=0.05)
+    assert f"{found['linear', 'fused'].n:,.0f}" in kinds.kinds_markdown(clock)
+    claimed = kinds_of(clock)
+    assert {claim.verdict for claim in claimed.values()} == {"supported"}
+    assert set(claimed) == {
+        f"q7-{kind}-attention-{end}"
+        for kind in ("linear", "window")
+        for end in ("crosses-over", "is-linear")
+    }
+
+
+def test_other_attention_in_prose():
+    clock = made_clock(noise=1e-6)
+    found = Answer(sentence="", table=clock.table)
+    q7_complexity._add_kinds_numbers(found, clock, 17)
+    fused = [seconds("attention", "fused", n, 64, 2, LINEAR, 0) for n in (16, 4096)]
+    told = found.numbers
+    assert (told["kinds_near"], told["kinds_longest"]) == ("16", "4,096")
+    slower = other_seconds("linear", 16, 64, 3) / fused[0]
+    assert told["linear_time"] == f"{slower:.1f} times" and slower > 1
+    assert told["window_speedup"] == f"{fused[1] / other_seconds('window', 4096, 64, 3):.1f} times"
+    assert kinds.times({16: 24.7}, 16) == "25 times"
+    assert "unknown" in kinds.times({16: 2.0}, 17)
+
+
+def test_other_attention_that_never_crosses():
+    fast, slow = made_clock(other=0.1), made_clock(other=100)
+    for clock, words, verdict in (
+        (fast, "faster at all lengths", "refuted"),
+        (slow, "slower at all lengths", "undecided"),
+    ):
+        assert kinds.kinds_markdown(clock).count(words) == 4
+        for kind in ("linear", "window"):
+            claim = kinds_of(clock)[f"q7-{kind}-attention-crosses-over"]
+            assert claim.verdict == verdict and words in claim.evidence
+    assert "faster" in kinds_of(fast)["q7-linear-attention-crosses-over"].finding
+
+
+def test_other_attention_that_crosses_twice_has_no_single_length():
+    ratios = {16: 0.5, 64: 2.0, 256: 0.7, 1024: 3.0}
+    assert math.isnan(kinds.only_rise(ratios))
+    assert kinds.Crossing(kinds.only_rise(ratios), ratios).words == "no single length"
+    falling = {16: 2.0, 64: 0.5}
+    assert kinds.Crossing(kinds.only_rise(falling), falling).words == "no single length"
+    assert kinds.only_rise({10: 0.5, 1000: 2.0}) == pytest.approx(100)
+
+
+def test_other_attention_that_is_not_linear_or_not_long_enough():
+    steep = kinds_of(made_clock(power=0.4))
+    for kind in ("linear", "window"):
+        assert steep[f"q7-{kind}-attention-is-linear"].verdict == "refuted"
+    short = kinds_of(made_clock(sizes=[16, 32, 64]))
+    assert short["q7-linear-attention-is-linear"].verdict == "undecided"
+    assert kinds_of(made_clock(noise=0.6))["q7-linear-attention-is-linear"].verdict == "undecided"
+
+
+def test_lengths_without_windows():
+    clock = made_clock(sizes=[32, 128, 512])
+    assert "not timed" in kinds.kinds_markdown(clock)
+    found = kinds_of(clock)
+    assert found["q7-window-attention-crosses-over"].verdict == "undecided"
+    assert found["q7-window-attention-is-linear"].verdict == "undecided"
+    assert found["q7-linear-attention-crosses-over"].verdict == "supported"
+    assert kinds.lengths_beside(clock, 17) == (32, 512)
+    assert kinds.lengths_beside(made_clock(sizes=[16, 17, 256, 300]), 17) == (16, 256)
+
+
+def test_predicted_crossovers_are_those_of_the_macs():
+    macs = kinds.predicted(made_clock())
+    assert macs == {"linear": 16.5, "window": 16}
+    assert attention_macs(16, 64) < linear_attention_macs(16, 64, 4)
+    assert attention_macs(17, 64) > linear_attention_macs(17, 64, 4)
+    assert attention_macs(16, 64) == window_attention_macs(16, 64, 4)
+
+
 def test_fused_over_written_out():
     clock = made_clock(bend=1, noise=1e-6)
     ratios = law.fused_over_naive(clock, "products")
@@ -175,12 +293,14 @@ def test_costs_are_those_of_the_studys_networks(config, tmp_path):
             assert parts[column].sum() == part[column].iloc[-1]
         assert parts["share"].sum() == pytest.approx(1)
     assert costs.share(0.00001) == "< 0.1 %" and costs.share(0.5) == "50.0 %"
-    config["defaults"] |= {"depth": config["defaults"]["depth"] + 1}
+    config["defaults"] |= {"depth": config["defaults"]["depth"] + 2}
     deeper = costs.cost_frame(Study(config, tmp_path))
     assert deeper[deeper["network"] == "base ViT"]["macs"].max() > whole.loc["base ViT", "macs"]
 
 
-@pytest.mark.parametrize("made", [{}, {"noise": 0.6}, {"sizes": [16, 64], "widths": (64,)}])
+@pytest.mark.parametrize(
+    "made", [{}, {"noise": 0.6}, {"sizes": [16, 64], "widths": (64,)}, {"sizes": [32, 128, 512]}]
+)
 @pytest.mark.parametrize("passes", [["forward", "train"], ["forward"]])
 def test_chapter_finds_all_that_it_asks_for(config, tmp_path, root, made, passes):
     """Each figure, table and number that the chapter quotes is there, and each number quoted."""

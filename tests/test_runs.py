@@ -226,6 +226,9 @@ def test_a_setting_that_changes_nothing_is_no_part_of_the_identity(config: Confi
 # --- Expansion
 
 
+# A long run, and the network whose tokens Q7 reduces; all other experiments compare.
+
+
 def test_default_study(config: Config) -> None:
     validate(config, SCHEMA)
     plan = runs.expand(config)

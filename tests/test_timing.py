@@ -12,8 +12,15 @@ import pandas as pd
 import pytest
 import torch
 
-from vitrail import timing, timing_cells
-from vitrail.efficiency import attention_macs, block_macs, count_macs, vit_macs
+from vitrail import timing, timing_cells, timing_kinds
+from vitrail.efficiency import (
+    attention_macs,
+    block_macs,
+    count_macs,
+    linear_attention_macs,
+    vit_macs,
+    window_attention_macs,
+)
 from vitrail.errors import VitrailError
 from vitrail.meters import peak_mib, seconds_per_call
 from vitrail.model import Block, MultiHeadSelfAttention
@@ -69,6 +76,7 @@ def test_the_step_writes_every_row_and_column(monkeypatch, tmp_path):
         *((*what, mode, first, n) for what in timed for mode in modes for n in (8, 32)),
         *((*what, "forward", more, n) for what in timed for n in (8, 32)),
         *((*what, "forward", first, n) for what in explaining for n in (8, 32)),
+        *(("attention", "linear", "forward", first, n) for n in (8, 32)),
         *(
             ("model", "fused", m, count, n)
             for m in modes
@@ -116,6 +124,7 @@ def test_the_step_writes_every_row_and_column(monkeypatch, tmp_path):
         "load_average_after",
         "device",
     } <= set(env)
+    assert env["window_size"] == timing_kinds.WINDOW_SIZE
     assert env["settings"]["tokens"] == [8, 32] and env["threads"] == first
 
 
@@ -347,17 +356,41 @@ def test_linear_part_and_products_are_the_block():
         expected = expected + block.mlp(block.norm2(expected))
         assert torch.equal(timing_cells.LinearPart(block)(x), expected)
         own = block.attn.split_heads(x)
-        for variant in timing_cells.VARIANTS.values():
+        for variant in timing_kinds.VARIANTS.values():
             heads = variant.products(*own).transpose(1, 2).flatten(2)
             assert torch.allclose(block.attn.proj(heads), block.attn(x), atol=1e-6)
     macs = block_macs(7, 16, 2.0)
     assert count_macs(timing_cells.LinearPart(block), x) == 3 * (macs - 2 * 7**2 * 16)
 
 
+def test_other_kinds_are_timed_forward_at_the_first_width_and_windows_where_they_tile():
+    sizes = [16, 36, 48, 64, 144, 150]  # 36 is a square of 6, which windows of 4 do not tile
+    widths = [WIDTH, {"embed_dim": 12, "num_heads": 2}]
+    asked = {"tokens": sizes, "widths": widths, "threads": [1, 2], "patch_sizes": [14]}
+    found = [
+        cell
+        for cell in timing_cells.cells(read_settings(TINY | asked), CPU)
+        if cell.variant in timing_kinds.OTHER_KINDS
+    ]
+    assert {(cell.what, cell.mode, cell.threads, cell.embed_dim) for cell in found} == {
+        ("attention", "forward", 1, 8)
+    }
+    macs = {
+        kind: {c.n: c.macs for c in found if c.variant == kind} for kind in ("linear", "window")
+    }
+    assert macs["linear"] == {n: linear_attention_macs(n, 8, 2) for n in sizes}
+    assert macs["window"] == {n: window_attention_macs(n, 8, 4) for n in (16, 64, 144)}
+    for cell in found:
+        assert cell.call().shape == (cell.batch_size, cell.n, 8)
+        assert cell.single().shape == (1, cell.n, 8)
+    for name, kind in timing_kinds.OTHER_KINDS.items():
+        assert count_macs(kind.build(8, 2), torch.randn(3, 64, 8)) == 3 * macs[name][64]
+
+
 def test_a_further_variant_is_one_line(monkeypatch):
     module = torch.nn.Linear(8, 8)
-    own = timing_cells.Variant(lambda d, heads: module, macs=lambda n, d: n * d**2)
-    monkeypatch.setitem(timing_cells.VARIANTS, "plain", own)
+    own = timing_kinds.Variant(lambda d, heads: module, macs=lambda n, d: n * d**2)
+    monkeypatch.setitem(timing_kinds.VARIANTS, "plain", own)
     table, _ = timing.measure(TINY | {"passes": ["forward"]})
     mine = table[table["variant"] == "plain"]
     assert set(mine["what"]) == {"attention"} and list(mine["macs"]) == [8 * 64, 32 * 64]

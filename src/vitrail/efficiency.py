@@ -80,6 +80,19 @@ def crossover(d: int, r: float = 4.0) -> float:
     return (2 + r) * d
 
 
+def linear_attention_crossover(head_dim: float) -> float:
+    """Tokens above which softmax attention costs more MACs than linear: d_k + 1/2.
+
+    From 2 N^2 D = 2 N D d_k + N D; the projections are the same.
+    """
+    return head_dim + 0.5
+
+
+def window_attention_crossover(window_size: int) -> int:
+    """Tokens above which attention to all costs more MACs than in windows: w^2, one window."""
+    return window_size**2
+
+
 def vit_macs(
     *,
     img_size: Sides,

@@ -57,10 +57,12 @@ RESERVED: dict[str, set[str]] = {
     "q7_complexity": {
         "base_macs", "block_inside", "block_miss", "block_weighted_inside", "costs", "crossover",
         "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
-        "hardware", "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
+        "hardware", "kinds", "kinds_longest", "kinds_near", "linear_crossover", "linear_speedup",
+        "linear_time", "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
         "naive_memory_exponent", "naive_weighted_inside", "products_speedup", "reference", "share",
         "shares", "slope_at_base", "speedup_at_reference", "time", "timed_width", "tokens",
-        "tokens_per_call", "training_factor", "weights_mib", "width",
+        "tokens_per_call", "training_factor", "weights_mib", "width", "window_size",
+        "window_speedup", "window_time", "window_tokens",
     },
     "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
 }  # fmt: skip

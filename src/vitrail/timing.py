@@ -16,6 +16,8 @@ the machine. How it is measured:
 - Memory is measured afterwards, in a pass of its own, on a call with one sequence.
   `page_faults` counts the memory pages that one call fetches from the system: where it is
   large, much of the time is the allocator's (`keep_memory` shows how much).
+- Other kinds of attention than softmax over all tokens are timed forward, at the first width
+  and with the first number of threads; windows only at lengths that they tile.
 - `forward` runs without gradients; `train` is forward and backward, to the weights and
   to the input (no optimiser).
 """
@@ -46,6 +48,7 @@ from vitrail.meters import (
     seconds_per_call,
 )
 from vitrail.timing_cells import Cell, cells
+from vitrail.timing_kinds import WINDOW_SIZE
 from vitrail.timing_settings import read_settings
 
 COLUMNS = [
@@ -168,6 +171,7 @@ def write_timing(settings: dict[str, Any], out: Path, log_env: Path) -> None:
     facts |= {
         "threads": settings["threads"][0],
         "memory_kept": kept,
+        "window_size": WINDOW_SIZE,
         "load_average_after": round(os.getloadavg()[0], 2),
         "seconds": round(time.perf_counter() - begin, 1),
         "settings": settings,

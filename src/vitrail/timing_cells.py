@@ -1,8 +1,9 @@
-"""What Q7 times: cells, and the kinds of attention among them.
+"""What Q7 times, cell by cell.
 
 A cell is one combination of what, variant, pass, threads and size:
 
-- `attention`: attention with its projections, one cell per entry of `VARIANTS`;
+- `attention`: attention with its projections, one cell per entry of `VARIANTS`, and of
+  `OTHER_KINDS` at the lengths that fit them (see `vitrail.timing_kinds`);
 - `products`: of that, only what lies between the projections;
 - `linear`: the rest of a block, whose work grows with N;
 - `block`: a whole block with the fused kernel, that is `linear` and `products`;
@@ -26,39 +27,8 @@ from torch import Tensor, nn
 
 from vitrail.efficiency import attention_macs, block_macs, token_count, vit_macs
 from vitrail.meters import Call
-from vitrail.model import Block, MultiHeadSelfAttention, VisionTransformer
-from vitrail.model.attention import attend
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A way to compute attention.
-
-    Attributes:
-        build: (embed_dim, num_heads) -> module, (B, N, D) -> (B, N, D).
-        macs: (n, embed_dim) -> MACs of the module for one sequence.
-        matrices: N x N matrices per head that are alive together.
-        products: what lies between the projections, on queries, keys and values of shape
-            (B, H, N, d_k); None where it is not timed on its own.
-    """
-
-    build: Callable[[int, int], nn.Module]
-    macs: Callable[[int, int], int] = attention_macs
-    matrices: int = 0
-    products: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-
-
-VARIANTS: dict[str, Variant] = {
-    # Logits, weights and, in training, the gradient of one of them.
-    "naive": Variant(
-        partial(MultiHeadSelfAttention, fused_attn=False),
-        matrices=3,
-        products=partial(attend, fused=False),
-    ),
-    "fused": Variant(
-        partial(MultiHeadSelfAttention, fused_attn=True), products=partial(attend, fused=True)
-    ),
-}
+from vitrail.model import Block, VisionTransformer
+from vitrail.timing_kinds import OTHER_KINDS, VARIANTS
 
 
 @dataclass
@@ -109,14 +79,16 @@ class LinearPart(nn.Module):
 
 
 def cells(settings: dict[str, Any], device: torch.device) -> Iterator[Cell]:
-    """All cells of checked settings: width by width, then the model.
+    """All cells of checked settings: width by width, other kinds of attention, the model.
 
     Further numbers of threads time only the forward pass of attention and blocks, and all of
-    the model. `linear` and `products` are there to explain, with the first number alone.
+    the model. `linear` and `products` are there to explain, with the first number alone, and
+    so are the other kinds of attention, at the first width.
     Away from the CPU the number of threads means nothing and only the first is taken.
     """
     for width in settings["widths"]:
         yield from _of_width(width, settings, device)
+    yield from _of_other_kinds(settings["widths"][0], settings, device)
     yield from _of_model(settings, device)
 
 
@@ -158,6 +130,25 @@ def _of_width(
                 macs = variant.macs(n, d) - attention_macs(n, d) + 2 * n**2 * d
                 call = _without_gradients(variant.products, *heads_of_x)
                 yield Cell("products", name, *first, macs, variant.matrices, call)
+
+
+def _of_other_kinds(
+    width: dict[str, Any], settings: dict[str, Any], device: torch.device
+) -> Iterator[Cell]:
+    """One forward cell per kind and length that fits it."""
+    d, heads, threads = width["embed_dim"], width["num_heads"], width["threads"][0]
+    modules = {name: kind.build(d, heads).to(device) for name, kind in OTHER_KINDS.items()}
+    for n in settings["tokens"]:
+        batch = max(1, settings["tokens_per_call"] // n)
+        x = torch.randn(batch, n, d, device=device)
+        for name, kind in OTHER_KINDS.items():
+            if kind.fits(n):
+                yield Cell(
+                    *("attention", name, "forward", threads, n, d, heads, None, batch),
+                    *(kind.macs(n, d, heads), 0),
+                    pass_of(modules[name], x, "forward"),
+                    pass_of(modules[name], x[:1], "forward"),
+                )
 
 
 def _of_model(settings: dict[str, Any], device: torch.device) -> Iterator[Cell]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vitrail.efficiency import crossover, local_slope, quadratic_share, token_count, vit_macs
 from vitrail.questions.answer import Answer
-from vitrail.questions.complexity import figures, law
+from vitrail.questions.complexity import figures, kinds, law
 from vitrail.questions.complexity.claims import claims
 from vitrail.questions.complexity.clock import Clock, near_reference
 from vitrail.questions.complexity.costs import cost_frame, costs_markdown
@@ -27,21 +27,25 @@ def answer(study: Study) -> Answer:
     costs, memory = cost_frame(study), law.memory_exponents(clock)
     result = Answer(sentence="", table=clock.table)
     result.data |= {"exponents": steps, "crossovers": crossings, "costs": costs}
+    result.data["kinds"] = kinds.frame(clock)
     result.figures |= {
         "time": figures.draw_time(clock),
         "exponents": figures.draw_exponents(clock, steps),
         "shares": figures.draw_shares(clock),
         "memory": figures.draw_memory(clock),
         "model": figures.draw_model(clock, _sizes(clock)),
+        "kinds": kinds.draw_kinds(clock),
     }
     result.tables |= {
         "costs": costs_markdown(costs),
         "exponents": exponents_markdown(steps, clock.hardware),
         "crossovers": crossovers_markdown(crossings),
+        "kinds": kinds.kinds_markdown(clock),
     }
     _add_law_numbers(result, study.plan.arms[study.plan.base].settings, costs)
     _add_clock_numbers(result, clock, steps, memory)
-    result.claims += claims(steps, crossings, memory)
+    _add_kinds_numbers(result, clock, int(result.numbers["tokens"]))
+    result.claims += claims(steps, crossings, memory) + kinds.claims(clock)
     add(study, result, "q7_complexity")
     result.table = clock.table
     result.sentence = _sentence(result, crossings)
@@ -106,6 +110,24 @@ def _add_clock_numbers(
         "weights_mib": f"{clock.heads(width) * middle**2 * 4 / 2**20:,.0f}",
         "tokens_per_call": f"{clock.facts['settings']['tokens_per_call']:,}",
         "hardware": clock.hardware,
+    }
+
+
+def _add_kinds_numbers(result: Answer, clock: Clock, tokens: int) -> None:
+    """Other attention beside the fused kernel, near so many tokens and at the longest length."""
+    found, macs = kinds.crossings(clock), kinds.predicted(clock)
+    linear, window = (found[kind, "fused"].ratios for kind in ("linear", "window"))
+    near, longest = kinds.lengths_beside(clock, tokens)
+    result.numbers |= {
+        "kinds_near": f"{near:,}",
+        "kinds_longest": f"{longest:,}",
+        "linear_crossover": f"{macs['linear']:g}",
+        "linear_time": kinds.times(linear, near, slower=True),
+        "linear_speedup": kinds.times(linear, longest),
+        "window_size": str(clock.window_size),
+        "window_tokens": f"{macs['window']:g}",
+        "window_time": kinds.times(window, near, slower=True),
+        "window_speedup": kinds.times(window, longest),
     }
 
 

@@ -43,6 +43,11 @@ class Clock:
         """Of the timed blocks."""
         return float(self.facts["settings"]["mlp_ratio"])
 
+    @property
+    def window_size(self) -> int:
+        """Side of the timed windows, in tokens."""
+        return int(self.facts["window_size"])
+
     def heads(self, width: int) -> int:
         """Heads at a width."""
         widths = self.facts["settings"]["widths"]

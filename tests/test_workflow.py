@@ -68,6 +68,9 @@ assert (Path(of("--run")) / "summary.json").exists()
 for name in ("--out", "--log-env"):
     put(of(name), of("--params"))
 """,
+    "step_memory.py": """
+put(of("--out"), of("--arms"))
+""",
     "train.py": """
 from vitrail.settings import arm_id, RUN_FILES
 settings = json.loads(of("--settings"))

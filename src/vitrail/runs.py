@@ -57,10 +57,12 @@ RESERVED: dict[str, set[str]] = {
     "q7_complexity": {
         "base_macs", "block_inside", "block_miss", "block_weighted_inside", "costs", "crossover",
         "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
-        "hardware", "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
+        "gains", "goal", "hardware", "longest", "memory", "mlp_ratio", "model", "naive_inside",
+        "naive_memory",
         "naive_memory_exponent", "naive_weighted_inside", "products_speedup", "reference", "share",
         "shares", "slope_at_base", "speedup_at_reference", "time", "timed_width", "tokens",
-        "tokens_per_call", "training_factor", "weights_mib", "width",
+        "tokens_per_call", "training_factor", "ways", "ways_inference", "ways_step",
+        "ways_training", "weights_mib", "width",
     },
     "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
 }  # fmt: skip
@@ -342,6 +344,16 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
         )
     asked = config["questions"]["q7_complexity"]["reduction"]
     return {key: canonical(value) for key, value in asked.items()}
+
+
+def trained_for_less(plan: Plan) -> dict[str, Settings]:
+    """Settings by arm id of the trainings that Q7 compares: its experiments of several arms."""
+    return {
+        member.arm.arm_id: member.arm.settings
+        for experiment in plan.of_question("q7_complexity")
+        if len(experiment.members) > 1
+        for member in experiment.members
+    }
 
 
 def subject(config: Config, plan: Plan) -> Arm:

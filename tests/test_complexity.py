@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_study import small
+from made_study import small, write_runs
+from made_ways import write_steps
 from vitrail.config import load, validate
 from vitrail.cost_model import total, vit_costs
 from vitrail.efficiency import (
@@ -313,6 +314,8 @@ def test_chapter_finds_all_that_it_asks_for(config, tmp_path, root, made, passes
     clock.table.to_csv(folder / "attention.csv", index=False)
     clock.samples.to_csv(folder / "attention_samples.csv", index=False)
     (folder / "env.json").write_text(json.dumps(clock.facts))
+    write_runs(study, lambda *_: 0.9)
+    write_steps(study.folder)
     answer = q7_complexity.answer(study)
     for figure in answer.figures.values():
         figure.draw_without_rendering()

@@ -52,6 +52,25 @@ def batch() -> tuple[Tensor, Tensor]:
     return random_images(8), torch.arange(8)
 
 
+def test_training_is_measured_on_all_patches(
+    batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ways that draw their own patches would differ by more than the arithmetic does."""
+    kept = ("plain", "sdpa", "checkpointing")
+    monkeypatch.setattr(training, "WAYS", {name: training.WAYS[name] for name in kept})
+
+    def no_processes(*_: Any) -> Any:
+        raise Unavailable("not in this test")
+
+    monkeypatch.setattr(training, "TwoProcesses", no_processes)
+    dropping = small(fused_attn=False, patch_drop_rate=0.5)
+    found = table(training.measure_training(dropping, *batch, read_settings(TINY), tmp_path))
+    found = found.set_index("name")
+    assert found.loc["checkpointing", "gradient_difference"] == 0
+    assert found.loc["sdpa", "gradient_difference"] < 1e-4
+    assert dropping.patch_drop.prob == 0.5  # type: ignore[union-attr]
+
+
 def gradients_of(
     name: str, network: nn.Module, batch: tuple[Tensor, Tensor], folder: Path
 ) -> list[Tensor]:

@@ -74,6 +74,9 @@ for name in ("--out", "--pictures", "--log-env"):
     if name in sys.argv:
         put(of(name), of("--params"))
 """,
+    "step_memory.py": """
+put(of("--out"), of("--arms"))
+""",
     "train.py": """
 from vitrail.settings import arm_id, RUN_FILES
 settings = json.loads(of("--settings"))

@@ -57,12 +57,13 @@ RESERVED: dict[str, set[str]] = {
     "q7_complexity": {
         "base_macs", "block_inside", "block_miss", "block_weighted_inside", "costs", "crossover",
         "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
-        "hardware", "kinds", "kinds_longest", "kinds_near", "linear_crossover", "linear_speedup",
-        "linear_time", "longest", "memory", "mlp_ratio", "model", "naive_inside", "naive_memory",
-        "naive_memory_exponent", "naive_weighted_inside", "products_speedup", "reference", "share",
-        "shares", "slope_at_base", "speedup_at_reference", "time", "timed_width", "tokens",
-        "tokens_per_call", "training_factor", "weights_mib", "width", "window_size",
-        "window_speedup", "window_time", "window_tokens",
+        "gains", "goal", "hardware", "kinds", "kinds_longest", "kinds_near", "linear_crossover",
+        "linear_speedup", "linear_time", "longest", "memory", "mlp_ratio", "model", "naive_inside",
+        "naive_memory", "naive_memory_exponent", "naive_weighted_inside", "products_speedup",
+        "reduction", "reduction_pictures", "reference", "share", "shares", "slope_at_base",
+        "speedup_at_reference", "time", "timed_width", "tokens", "tokens_per_call",
+        "training_factor", "ways", "ways_inference", "ways_step", "ways_training", "weights_mib",
+        "width", "window_size", "window_speedup", "window_time", "window_tokens",
     },
     "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
 }  # fmt: skip
@@ -350,6 +351,16 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
             f"{asked['batch_size']}, but there are {size} images (train_size); lower it"
         )
     return {key: canonical(value) for key, value in asked.items()}
+
+
+def trained_for_less(plan: Plan) -> dict[str, Settings]:
+    """Settings by arm id of the trainings that Q7 compares: its experiments of several arms."""
+    return {
+        member.arm.arm_id: member.arm.settings
+        for experiment in plan.of_question("q7_complexity")
+        if len(experiment.members) > 1
+        for member in experiment.members
+    }
 
 
 def subject(config: Config, plan: Plan) -> Arm:

@@ -10,6 +10,7 @@ def read_by(stem):
         "q7_complexity": [
             *rules.timing.output,
             *rules.execution.output,
+            *rules.step_memory.output,
             *rules.reduce_tokens.output,
         ],
         "q8_transfer": rules.imagenet_weights.output,

@@ -1,7 +1,7 @@
 # Q7's fewer tokens: thresholds are learned target by target, then all ways are compared.
 
 CODE_REDUCTION = CODE_MODEL + source(
-    "reduction/*.py", "train.py", "data.py", "analysis.py"
+    "reduction/*.py", "train.py", "data.py", "analysis.py", "meters.py"
 )
 
 

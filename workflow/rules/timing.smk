@@ -1,4 +1,4 @@
-# Q7's clocks. Each asks for every core, so nothing else runs beside it.
+# Q7's meters. The two clocks ask for every core, so nothing else runs beside them.
 
 
 rule timing:
@@ -48,3 +48,27 @@ rule execution:
         "python -m vitrail.execution --run {params.run} --data results/data"
         " --weights {input.weights} --params {params.settings:q} --out {output.table}"
         " --log-env {output.facts} > {log} 2>&1"
+
+
+rule step_memory:
+    input:
+        data=MNIST,
+        code=CODE_TRAIN + source("step_memory.py", "meters.py"),
+    output:
+        f"{RESULTS}/{STUDY}/training_memory.csv",
+    log:
+        f"{RESULTS}/{STUDY}/logs/step_memory.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        gpu=int(config["device"] == "cuda"),
+        mem_mb=2000,
+    params:
+        arms=as_text(study_runs.trained_for_less(PLAN)),
+        device=config["device"],
+    message:
+        "Measure the memory of training steps"
+    shell:
+        "python -m vitrail.step_memory --arms {params.arms:q} --data results/data"
+        " --device {params.device} --out {output} > {log} 2>&1"

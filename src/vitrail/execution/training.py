@@ -27,6 +27,7 @@ from vitrail.execution.ways import (
     with_attention,
     with_compiled_blocks,
 )
+from vitrail.model import PatchDropout
 
 GROUP = "training"
 Gradients = Callable[[Tensor, Tensor], list[Tensor]]  # images, labels (B,) -> one per parameter
@@ -94,9 +95,13 @@ WAYS: dict[str, tuple[str, Build]] = {
 def measure_training(
     network: nn.Module, images: Tensor, labels: Tensor, settings: dict[str, Any], folder: Path
 ) -> list[Way]:
-    """Every way to compute the gradients of one batch, forward and backward."""
+    """Every way to compute the gradients of one batch, forward and backward.
+
+    No patch is dropped, whatever the network was trained with: each way would draw others,
+    and their gradients could not be compared.
+    """
     device = images.device
-    network = copy.deepcopy(network).train()
+    network = with_all_patches(network).train()
     about: dict[str, Any] = {"baseline": "plain", "batch_size": len(images)}
     about["parameters"] = count_parameters(network)
     ways = []
@@ -121,6 +126,15 @@ def measure_training(
             with failing(way):
                 way.results = [two.gradients()]
     return ways
+
+
+def with_all_patches(network: nn.Module) -> nn.Module:
+    """A copy that drops no patch in training."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, PatchDropout):
+            module.prob = 0
+    return network
 
 
 def _step(gradients: Gradients, images: Tensor, labels: Tensor, _: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Q7: time and memory of attention against the number of tokens."""
+"""Q7: time and memory against the number of tokens, and every way to lower them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from typing import Any
 import pandas as pd
 
 from vitrail.efficiency import crossover, local_slope, quadratic_share, token_count, vit_macs
+from vitrail.files import read_json
 from vitrail.questions.answer import Answer
-from vitrail.questions.complexity import figures, kinds, law
+from vitrail.questions.complexity import figures, kinds, law, reduction
 from vitrail.questions.complexity.claims import claims
 from vitrail.questions.complexity.clock import Clock, near_reference
 from vitrail.questions.complexity.costs import cost_frame, costs_markdown
 from vitrail.questions.complexity.tables import crossovers_markdown, exponents_markdown
+from vitrail.questions.complexity.ways import ways_frame
+from vitrail.questions.complexity.ways_claims import ways_claims
+from vitrail.questions.complexity.ways_figure import draw_gains
+from vitrail.questions.complexity.ways_tables import (
+    inference_markdown,
+    step_markdown,
+    training_markdown,
+)
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
@@ -46,10 +55,29 @@ def answer(study: Study) -> Answer:
     _add_clock_numbers(result, clock, steps, memory)
     _add_kinds_numbers(result, clock, int(result.numbers["tokens"]))
     result.claims += claims(steps, crossings, memory) + kinds.claims(clock)
-    add(study, result, "q7_complexity")
+    _add_ways(study, result)
+    reduction.add(study, result)
+    add(study, result, "q7_complexity", elsewhere=("reduced",))
     result.table = clock.table
     result.sentence = _sentence(result, crossings)
     return result
+
+
+def _add_ways(study: Study, result: Answer) -> None:
+    """The ways to lower the cost, in one frame and three printed tables."""
+    ways = result.data["ways"] = ways_frame(study)
+    execution, reduction = (
+        read_json(study.folder / step / "env.json") for step in ("execution", "reduction")
+    )
+    goal = study.config["questions"]["q7_complexity"]["goal_accuracy"]
+    result.figures["gains"] = draw_gains(ways)
+    result.tables |= {
+        "ways_inference": inference_markdown(ways, execution, reduction),
+        "ways_step": step_markdown(ways, execution),
+        "ways_training": training_markdown(ways, goal, len(study.plan.seeds), study.hardware),
+    }
+    result.numbers["goal"] = f"{100 * goal:g} %"
+    result.claims += ways_claims(study, ways)
 
 
 def _sizes(clock: Clock) -> dict[str, Any]:

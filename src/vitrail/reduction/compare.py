@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitrail.analysis import accuracy_gap, mcnemar
+from vitrail.meters import peak_mib
 from vitrail.model import VisionTransformer
 from vitrail.reduction.cost import cost_of
 from vitrail.reduction.evaluate import BATCH, Scored, score, speeds
@@ -21,7 +23,7 @@ from vitrail.reduction.ways import Merge, Prune, Threshold, Way
 COLUMNS = [
     *("way", "setting", "macs", "macs_ratio", "test_accuracy", "test_errors"),
     *("difference", "difference_half_width", "only_plain", "only_reduced", "p_value"),
-    *("images_per_second", "images_per_second_one", "tokens_left"),
+    *("images_per_second", "images_per_second_one", "peak_mib", "tokens_left"),
 ]
 
 
@@ -49,17 +51,19 @@ def compare(
 
     Accuracies are fractions, differences are to the first row, on the same images.
     `images_per_second` is for batches of 100, `images_per_second_one` for single images, of
-    the first `timed`; `tokens_left` lists the mean after each block.
+    the first `timed`, `peak_mib` the most memory of a batch of 100 above the weights;
+    `tokens_left` lists the mean after each block.
     """
     ways = [entry.way for entry in asked]
     scored = [score(vit, way, images, labels) for way in ways]
     many = speeds(vit, ways, images[:timed], BATCH)
     single = speeds(vit, ways, images[: max(1, timed // 8)], 1)
+    peaks = [peak_mib(partial(reduced, vit, images[:BATCH], way), images.device) for way in ways]
     rows = [
         row(entry, one, scored[0], cost_of(vit).whole) | {
-            "images_per_second": fast, "images_per_second_one": slow
+            "images_per_second": fast, "images_per_second_one": slow, "peak_mib": peak
         }
-        for entry, one, fast, slow in zip(asked, scored, many, single, strict=True)
+        for entry, one, fast, slow, peak in zip(asked, scored, many, single, peaks, strict=True)
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 

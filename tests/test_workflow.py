@@ -231,8 +231,8 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     assert jobs(done.stdout) > expected
     q7 = runs.reduction_settings(load(files), plan)
     thresholds = len(q7["targets"]) + len(q7["class_targets"])
-    # data, weights, store; timing, execution, the thresholds and their comparison
-    assert len(jobs(done.stdout) - expected) == 6 + thresholds
+    # data, weights, store; timing, execution, step memory, the thresholds and their comparison
+    assert len(jobs(done.stdout) - expected) == 7 + thresholds
     results = fresh.folder / "results"
     assert [path.name for path in results.iterdir()] == ["README.md"]
 
@@ -425,8 +425,10 @@ def test_awkward_words_reach_the_steps_as_they_are(finished: Project) -> None:
 def test_timing_has_the_machine_to_itself() -> None:
     """It takes all cores, so nothing that could disturb it runs beside it."""
     text = (ROOT / "workflow" / "rules" / "timing.smk").read_text(encoding="utf-8")
-    threads = re.findall(r"threads:\s*max\(1, workflow\.cores or 1\)", text)
-    assert len(threads) == len(re.findall(r"^rule ", text, re.MULTILINE)) == 2
+    rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", text, re.MULTILINE | re.DOTALL))
+    alone = {name for name, body in rules.items() if "threads: max(1, workflow.cores or 1)" in body}
+    assert alone == {"timing", "execution"}
+    assert set(rules) - alone == {"step_memory"}  # which counts bytes
 
 
 # --- A wrong config

@@ -7,13 +7,21 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vitrail.execution.table import COLUMNS as EXECUTION
 from vitrail.questions.complexity.ways import INFERENCE, STEP
 from vitrail.reduction.compare import COLUMNS as REDUCTION
 
-MACHINE = {"hardware": "a CPU", "load_average": 0.5, "settings": {"batch_size": 100}}
+MACHINE = {
+    "hardware": "a CPU",
+    "load_average": 0.5,
+    "threads": 1,
+    "settings": {"batch_size": 100, "images": 10000, "timed_images": 400},
+    "images": 10000,
+    "seconds": 1,
+}
 GROUPS = {"inference": INFERENCE, "training": STEP, "tuning": STEP}
 
 
@@ -43,10 +51,10 @@ def reduction_table() -> pd.DataFrame:
         ("none", 0, 1.0, 1000.0), ("tome", 4, 0.8, 1250.0), ("tome", 8, 0.55, 2000.0),
         ("ltmp", 50, 0.5, 800.0),
     ]:  # fmt: skip
-        row = dict.fromkeys(REDUCTION, 0.0) | {"way": way, "setting": setting}
+        row = dict.fromkeys(REDUCTION, 1.0) | {"way": way, "setting": setting}
         row |= {"macs_ratio": share, "test_accuracy": 0.8 + 0.1 * share, "peak_mib": 10 * share}
         row |= {"difference": -0.1 * (1 - share), "difference_half_width": 0.01}
-        rows.append(row | {"images_per_second": speed})
+        rows.append(row | {"images_per_second": speed, "tokens_left": "4.00 3.50"})
     return pd.DataFrame(rows)
 
 
@@ -65,3 +73,9 @@ def write_steps(
         table.to_csv(file, index=False)
         if file.parent != folder:
             (file.parent / "env.json").write_text(json.dumps(MACHINE))
+    owners = np.arange(5)[None, None].repeat(2, axis=1)  # a block, two images, 2 x 2 patches
+    np.savez(
+        folder / "reduction" / "pictures.npz",
+        images=np.zeros((2, 28, 28), dtype=np.uint8), labels=np.arange(2),
+        ltmp_owners=owners, ltmp_predicted=np.arange(2), ltmp_setting=50,
+    )  # fmt: skip

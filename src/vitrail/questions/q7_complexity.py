@@ -66,13 +66,13 @@ def answer(study: Study) -> Answer:
 def _add_ways(study: Study, result: Answer) -> None:
     """The ways to lower the cost, in one frame and three printed tables."""
     ways = result.data["ways"] = ways_frame(study)
-    execution, reduction = (
+    execution, reduced = (
         read_json(study.folder / step / "env.json") for step in ("execution", "reduction")
     )
     goal = study.config["questions"]["q7_complexity"]["goal_accuracy"]
     result.figures["gains"] = draw_gains(ways)
     result.tables |= {
-        "ways_inference": inference_markdown(ways, execution, reduction),
+        "ways_inference": inference_markdown(ways, execution, reduced),
         "ways_step": step_markdown(ways, execution),
         "ways_training": training_markdown(ways, goal, len(study.plan.seeds), study.hardware),
     }

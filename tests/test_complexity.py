@@ -320,14 +320,17 @@ def test_chapter_finds_all_that_it_asks_for(config, tmp_path, root, made, passes
     for figure in answer.figures.values():
         figure.draw_without_rendering()
     plt.close("all")
-    text = (root / "report" / "q7_complexity.qmd").read_text(encoding="utf-8")
+    names = ("q7_complexity", "q7_reduction")  # the first includes the second
+    text = "".join((root / "report" / f"{name}.qmd").read_text("utf-8") for name in names)
     there = {"figures": {*answer.figures}, "tables": {*answer.tables, "claims"}}
     asked = re.findall(r"(figures|tables)/q7_complexity/(\w+)\.(?:svg|md)", text)
     assert {name for part, name in asked} >= {*answer.figures}
     for part, name in asked:
         assert name in there[part] or name == "experiments", name
     assert set(answer.numbers) == set(re.findall(r"var q7\.(\w+)", text))
-    assert all(isinstance(value, str) and value for value in answer.numbers.values())
+    nested = answer.numbers.pop("reduction")
+    assert set(nested) == set(re.findall(r"var q7\.reduction\.(\w+)", text))
+    assert all(isinstance(one, str) and one for one in [*answer.numbers.values(), *nested.values()])
     words = answer.sentence + " ".join(claim.evidence + claim.finding for claim in answer.claims)
     assert "nan" not in words + " ".join(answer.numbers.values()) + answer.tables["crossovers"]
     assert {claim.verdict for claim in answer.claims} <= set(VERDICTS)

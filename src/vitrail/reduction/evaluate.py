@@ -49,13 +49,14 @@ def score(vit: VisionTransformer, way: Way | None, images: Tensor, labels: Tenso
     )
 
 
+@torch.no_grad()
 def speeds(
     vit: VisionTransformer, ways: Sequence[Way | None], images: Tensor, batch: int
 ) -> list[float]:
     """Images per second of each way, the median of rounds in which all take turns.
 
-    Tokens are really dropped. In a batch of more than one image, those that keep fewer
-    than the longest are padded to it.
+    None is the network itself, without what following its tokens adds. With a way, tokens are
+    really dropped; in a batch, images that keep fewer than the longest are padded to it.
     """
     from vitrail.meters import seconds_per_call
 
@@ -64,13 +65,17 @@ def speeds(
     def call(way: Way | None) -> Callable[[], None]:
         def all_parts() -> None:
             for part in parts:
-                reduced(vit, part, way)
+                if way is None:
+                    vit(part)
+                else:
+                    reduced(vit, part, way)
 
         return all_parts
 
     taken: list[list[float]] = [[] for _ in ways]
     for way in ways:
         reduced(vit, parts[0], way)  # warm-up
+    vit(parts[0])
     for _ in range(ROUNDS):
         for seconds, way in zip(taken, ways, strict=True):
             seconds.append(seconds_per_call(call(way), 1, images.device))

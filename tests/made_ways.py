@@ -20,6 +20,7 @@ MACHINE = {
     "threads": 1,
     "settings": {"batch_size": 100, "images": 10000, "timed_images": 400},
     "images": 10000,
+    "test_images": 10000,
     "seconds": 1,
 }
 GROUPS = {"inference": INFERENCE, "training": STEP, "tuning": STEP}

@@ -225,6 +225,7 @@ def tiny_study(
     config |= {"study": "tiny", "seeds": [0, 1]}
     config["defaults"] |= TINY | defaults
     config["questions"] |= {stem: {} for stem in config["questions"] if stem != "q7_complexity"}
+    del config["questions"]["q7_complexity"]["experiments"]  # growing wants an even depth
     config["questions"]["q3_self_attention"] = {"experiments": q3}
     config["questions"]["q4_multi_head"] = {"experiments": q4}
     study = Study(config, tmp_path_factory.mktemp("results"))

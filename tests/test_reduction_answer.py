@@ -7,7 +7,7 @@ import pytest
 from vitrail.questions.complexity import reduction
 from vitrail.reduction.compare import COLUMNS
 
-FACTS = {"hardware": "a processor", "load_average": 0.1, "images": 20000}
+FACTS = {"hardware": "a processor", "load_average": 0.1, "images": 20000, "test_images": 5000}
 
 
 def made(ltmp=((75, 0.752, 0.979), (50, 0.503, 0.976)), by_class=((50, 0.501, 0.9775),)):
@@ -77,7 +77,7 @@ def test_the_table_has_every_row_and_says_what_differs():
         assert printed.count(f"| {words} |") == 1
     assert "LTMP by class token, target 50 %" in printed
     assert "\N{MINUS SIGN}0.40 ± 0.05" in printed
-    assert "a processor" in printed
+    assert "5,000 test images; a processor" in printed
 
 
 def test_pictures_cross_what_is_pruned_and_colour_what_is_merged(tmp_path):

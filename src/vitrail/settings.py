@@ -218,7 +218,8 @@ def _check_vit(settings: Settings, where: str) -> None:
         _check_windows(settings, where)
     if settings["init"] == "mimetic" and settings["head_dim"] * heads not in (0, width):
         raise VitrailError(
-            f"config: {where}: init mimetic needs heads that share the width; set head_dim to 0"
+            f"config: {where}: init mimetic needs heads that share the width; set head_dim to 0 or "
+            "the arm to null"
         )
 
 
@@ -255,7 +256,7 @@ def _check_growth(settings: Settings, where: str) -> None:
     if grow == "depth" and depth % step:
         raise VitrailError(
             f"config: {where}: grow depth starts with half of the blocks; depth {depth} must be "
-            f"a multiple of {step}"
+            f"a multiple of {step}, or set the arm to null"
         )
     if grow == "patch_size" and IMAGE_SIZE % (2 * patch):
         raise VitrailError(

@@ -56,7 +56,7 @@ def answer(study: Study) -> Answer:
     _add_kinds_numbers(result, clock, int(result.numbers["tokens"]))
     result.claims += claims(steps, crossings, memory) + kinds.claims(clock)
     _add_ways(study, result)
-    reduction.add(study, result)
+    _add_reduction(study, result)
     add(study, result, "q7_complexity", elsewhere=("reduced",))
     result.table = clock.table
     result.sentence = _sentence(result, crossings)
@@ -78,6 +78,19 @@ def _add_ways(study: Study, result: Answer) -> None:
     }
     result.numbers["goal"] = f"{100 * goal:g} %"
     result.claims += ways_claims(study, ways)
+
+
+def _add_reduction(study: Study, result: Answer) -> None:
+    """Fewer tokens in a trained network: table, curves, pictures, claims."""
+    table, facts = reduction.read(study.folder), reduction.facts(study.folder)
+    result.data["reduction"] = table
+    result.tables["reduction"] = reduction.table_markdown(table, facts)
+    result.figures |= {
+        "reduction": reduction.draw_curves(table),
+        "reduction_pictures": reduction.draw_pictures(study.folder),
+    }
+    result.numbers["reduction"] = reduction.numbers(table, facts)
+    result.claims += reduction.claims(table)
 
 
 def _sizes(clock: Clock) -> dict[str, Any]:

@@ -108,21 +108,24 @@ def compare_ways(arguments: argparse.Namespace, mnist: Mnist, device: torch.devi
             tuple(found["merge"]), tuple(found["prune"]), found["importance"]
         )
     facts = environment(device)
-    count = asked["images"]
-    images, labels = labelled(
-        mnist.test_images[:count], mnist.test_labels[:count], settings, device
-    )
+    # Evenly spaced: the second half of MNIST's test images comes from other writers.
+    total, count = len(mnist.test_labels), asked["images"]
+    chosen = np.arange(count) * total // count
+    raw, digits = mnist.test_images[chosen], mnist.test_labels[chosen]
+    images, labels = labelled(raw, digits, settings, device)
     ways = entries(asked["removed"], learned)
     table = compare(vit, ways, images, labels, asked["timed_images"])
     shown = first_of_each_digit(labels, PICTURES)
     drawn: dict[str, Any] = pictured(vit, table, ways, images[shown])
     arguments.pictures.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        arguments.pictures, images=mnist.test_images[shown.cpu().numpy()],
+        arguments.pictures, images=raw[shown.cpu().numpy()],
         labels=labels[shown].cpu().numpy(), **drawn,
     )  # fmt: skip
     learned_from = min(asked["train_size"], settings["train_size"])
-    write_json(arguments.log_env, facts | {"images": learned_from, "settings": asked})
+    write_json(
+        arguments.log_env, facts | {"images": learned_from, "test_images": count, "settings": asked}
+    )
     write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
 
 

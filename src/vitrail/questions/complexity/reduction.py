@@ -13,8 +13,7 @@ from vitrail import style
 from vitrail.analysis import Estimate, count, points
 from vitrail.claims import Claim, holds
 from vitrail.files import read_json
-from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.study import Study
+from vitrail.questions.answer import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,9 +68,10 @@ def table_markdown(table: pd.DataFrame, facts: dict[str, Any]) -> str:
     ]
     caption = (
         "The same trained network with fewer tokens: share of its MACs, test accuracy, difference "
-        "in points with the 95 % interval of the paired test images, and images per second as a "
+        "in points with the 95 % interval of the paired images, and images per second as a "
         "ratio to all tokens, in batches of 100 (padded to the image that keeps the most) and one "
-        f"by one. {facts['hardware']}, one thread, load average {facts['load_average']}."
+        f"by one. {facts['test_images']:,} test images; {facts['hardware']}, one thread, "
+        f"load average {facts['load_average']}."
     )
     return markdown_table(pd.DataFrame(rows), caption, "q7-reduction")
 
@@ -231,7 +231,7 @@ def draw_pictures(folder: Path) -> Figure:
             right = predicted[way][position] == labels[position]
             axes.set_title(
                 f"{labels[position]}" if right else f"{labels[position]}, read as "
-                f"{predicted[way][position]}", fontsize=8,
+                f"{predicted[way][position]}", fontsize=8, loc="center",
             )  # fmt: skip
         line[0].set_ylabel(setting_words(way, settings[way]).replace(", ", "\n"), fontsize=8)
     return drawing
@@ -262,14 +262,3 @@ def draw_tokens(axes: Axes, image: np.ndarray, owners: np.ndarray) -> None:
 def facts(folder: Path) -> dict[str, Any]:
     """The machine of the comparison, and how many images the thresholds were learned from."""
     return dict(read_json(folder / "reduction" / "env.json"))
-
-
-def add(study: Study, answer: Answer) -> None:
-    """Put the table, both figures, numbers and claims of token reduction into the answer."""
-    table, found = read(study.folder), facts(study.folder)
-    answer.data["reduction"] = table
-    answer.tables["reduction"] = table_markdown(table, found)
-    answer.figures["reduction"] = draw_curves(table)
-    answer.figures["reduction_pictures"] = draw_pictures(study.folder)
-    answer.numbers["reduction"] = numbers(table, found)
-    answer.claims += claims(table)

@@ -21,6 +21,7 @@ MACHINE = {
     "settings": {"batch_size": 100, "images": 10000, "timed_images": 400},
     "images": 10000,
     "test_images": 10000,
+    "run": "vit-s0",
     "seconds": 1,
 }
 GROUPS = {"inference": INFERENCE, "training": STEP, "tuning": STEP}
@@ -39,7 +40,7 @@ def execution_table(**changes: dict[str, Any]) -> pd.DataFrame:
                 "peak_mib": 8.0, "memory_ratio": 1.0, "trainable_parameters": 1000, "reason": "",
             }  # fmt: skip
             if group == "inference":
-                row |= {"images": 2000, "accuracy": 0.9, "accuracy_points": 0.0}
+                row |= {"images": 10000, "accuracy": 0.9, "accuracy_points": 0.0}
                 row |= {"logit_difference": 1e-6}
             rows.append(row | changes.get(f"{group}.{name}", {}))
     return pd.DataFrame(rows)
@@ -78,5 +79,6 @@ def write_steps(
     np.savez(
         folder / "reduction" / "pictures.npz",
         images=np.zeros((2, 28, 28), dtype=np.uint8), labels=np.arange(2),
+        right=np.ones((4, 100), dtype=bool),
         ltmp_owners=owners, ltmp_predicted=np.arange(2), ltmp_setting=50,
     )  # fmt: skip

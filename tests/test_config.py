@@ -24,9 +24,9 @@ Config = dict[str, Any]
 def check(config: Config) -> runs.Plan:
     """What Snakemake does with a config when it parses the workflow."""
     validate(config, SCHEMA)
+    plan = runs.expand(config)
     runs.timing_settings(config)
     runs.execution_settings(config)
-    plan = runs.expand(config)
     runs.reduction_settings(config, plan)
     return plan
 
@@ -324,6 +324,7 @@ SENSE = [
         timed(widths=[{"embed_dim": 64, "num_heads": 4}, {"embed_dim": 64, "num_heads": 8}]),
         ["timing.widths", "embed_dim 64 twice"],
     ),
+    ({"defaults": {"attention": "linear"}}, ["defaults.attention is linear", "an experiment"]),
     (subject("patch_sizes", "4"), ["subject", "experiment 'patch_sizes'", "patch_size, depth"]),
     (subject("patch_size", "2"), ["subject", "arm '2' of patch_size", "14, 7, 4"]),
     (subject("budget", "cnn"), ["subject: budget.cnn", "'cnn'", "model 'vit'"]),

@@ -231,7 +231,9 @@ def test_the_comparison_has_a_row_for_everything_asked(vit, images):
     labels = reduced(vit, images, None).logits.argmax(dim=1)
     labels[0] = (labels[0] + 1) % 10  # one error
     asked = entries([4, 8], {("ltmp", 50): Threshold((0.4,) * 3, (0.02,) * 3)})
-    table = compare(vit, asked, images, labels, timed=8)
+    table, right = compare(vit, asked, images, labels, timed=8)
+    assert right.shape == (len(asked), len(images))
+    assert (right.sum(axis=1) == len(images) - table["test_errors"]).all()
     assert list(table.columns) == COLUMNS
     assert [*zip(table["way"], table["setting"], strict=True)] == [
         ("none", 0), ("tome", 4), ("tome", 8), ("prune", 4), ("prune", 8), ("ltmp", 50),
@@ -259,11 +261,18 @@ def test_an_image_may_lose_all_but_its_class_token(vit, images):
 
 def test_speeds_are_of_interleaved_rounds(vit, images):
     """Half of the work takes less time, whatever else the machine does."""
-    few, many, plain = speeds(
-        vit, [Prune(1), Prune(24), None], images.repeat(16, 1, 1, 1), batch=128
-    )
+    few, many = speeds(vit, [Prune(1), Prune(24)], images.repeat(16, 1, 1, 1), batch=128)
     assert many > few
-    assert plain > 0
+
+
+def test_all_tokens_are_timed_without_what_follows_them(vit, images, monkeypatch):
+    calls = []
+    forward = vit.forward
+    monkeypatch.setattr(vit, "forward", lambda part: calls.append(len(part)) or forward(part))
+    speeds(vit, [Prune(8)], images, batch=4)
+    assert not calls
+    speeds(vit, [None], images, batch=4)
+    assert calls == [4] * (1 + 2 * 5)  # a warm-up and five rounds of two batches
 
 
 def test_networks_that_cannot_be_reduced_are_refused():

@@ -65,7 +65,10 @@ def made(
             run = study.run_folder(arm, seed)
             if (run / "history.csv").exists():
                 clock = [0.5 * taken.get(name, 10.0), taken.get(name, 10.0)]
-                pd.DataFrame({"step": [1, 2], "seconds": clock}).to_csv(run / "timing.csv")
+                steps = [int(10 * seconds) for seconds in clock]
+                pd.DataFrame({"step": steps, "seconds": clock}).to_csv(run / "timing.csv")
+                history = pd.read_csv(run / "history.csv").assign(step=steps)
+                history.to_csv(run / "history.csv", index=False)
     write_steps(study.folder, execution, dict(zip(names, [4.0, 6.0, 5.0, 4.0], strict=True)))
     return study
 

@@ -300,8 +300,14 @@ def timing_settings(config: Config) -> dict[str, Any]:
     """What Q7 times: its own block, on the architecture of the base ViT.
 
     Raises:
-        VitrailError: when a number of heads does not divide its width, or a width is there twice.
+        VitrailError: when a number of heads does not divide its width, a width is there twice,
+            or the base ViT has another attention than softmax.
     """
+    if config["defaults"]["attention"] != "softmax":
+        raise VitrailError(
+            f"config: defaults.attention is {config['defaults']['attention']}, but Q7 accounts for "
+            "softmax attention; set attention in the settings of an experiment or arm instead"
+        )
     asked = config["questions"]["q7_complexity"]["timing"]
     timing = {key: canonical(value) for key, value in asked.items()}
     seen = set()
@@ -336,7 +342,7 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
     if settings["global_pool"] != "token" or settings["norm"] != "pre":
         raise VitrailError(
             "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
-            "name one with global_pool token and norm pre"
+            "name one with global_pool token and norm pre, or set them on that arm"
         )
     if settings["attention"] != "softmax":
         raise VitrailError(

@@ -261,12 +261,13 @@ def _check_growth(settings: Settings, where: str) -> None:
     if grow == "patch_size" and IMAGE_SIZE % (2 * patch):
         raise VitrailError(
             f"config: {where}: grow patch_size starts with patches of {2 * patch} pixels, twice "
-            f"patch_size {patch}, which do not divide {IMAGE_SIZE}; choose 1, 2, 7 or 14"
+            f"patch_size {patch}, which do not divide {IMAGE_SIZE}; choose 1, 2, 7 or 14, or "
+            "set the arm to null"
         )
     if grow == "patch_size" and settings["pos_embed"] not in ("learned", "none"):
         raise VitrailError(
             f"config: {where}: grow patch_size resamples learned positions; set pos_embed to "
-            "learned or none"
+            "learned or none, or the arm to null"
         )
     if grow == "patch_size" and windows and IMAGE_SIZE // (2 * patch) % settings["window_size"]:
         raise VitrailError(

@@ -73,7 +73,8 @@ def mimetic(attention: MultiHeadSelfAttention) -> None:
     """Products of the matrices near plus and minus the identity, as after pre-training.
 
     Trockman and Kolter 2023 (arXiv 2305.09828): in each head W_Q W_K^T is the best matrix of
-    rank d_k to alpha Z + beta I; W_V W_O of all heads together is alpha Z - beta I.
+    rank d_k to alpha Z + beta I; W_V W_O of all heads together is alpha Z - beta I. Positions stay
+    as the arm has them.
 
     Raises:
         ValueError: when the heads together are not as wide as the tokens.

@@ -90,7 +90,7 @@ def _add_reduction(study: Study, result: Answer) -> None:
         "reduction_pictures": reduction.draw_pictures(study.folder),
     }
     result.numbers["reduction"] = reduction.numbers(table, facts)
-    result.claims += reduction.claims(table)
+    result.claims += reduction.claims(table, reduction.read_right(study.folder))
 
 
 def _sizes(clock: Clock) -> dict[str, Any]:

@@ -114,17 +114,24 @@ def compare_ways(arguments: argparse.Namespace, mnist: Mnist, device: torch.devi
     raw, digits = mnist.test_images[chosen], mnist.test_labels[chosen]
     images, labels = labelled(raw, digits, settings, device)
     ways = entries(asked["removed"], learned)
-    table = compare(vit, ways, images, labels, asked["timed_images"])
+    table, right = compare(vit, ways, images, labels, asked["timed_images"])
     shown = first_of_each_digit(labels, PICTURES)
     drawn: dict[str, Any] = pictured(vit, table, ways, images[shown])
     arguments.pictures.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
         arguments.pictures, images=raw[shown.cpu().numpy()],
-        labels=labels[shown].cpu().numpy(), **drawn,
+        labels=labels[shown].cpu().numpy(), right=right, **drawn,
     )  # fmt: skip
     learned_from = min(asked["train_size"], settings["train_size"])
     write_json(
-        arguments.log_env, facts | {"images": learned_from, "test_images": count, "settings": asked}
+        arguments.log_env,
+        facts
+        | {
+            "images": learned_from,
+            "test_images": count,
+            "settings": asked,
+            "run": arguments.run.name,
+        },
     )
     write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
 

@@ -46,8 +46,10 @@ def entries(removed: Sequence[int], thresholds: dict[tuple[str, int], Threshold]
 
 def compare(
     vit: VisionTransformer, asked: list[Entry], images: Tensor, labels: Tensor, timed: int
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, np.ndarray]:
     """One row (COLUMNS) for each entry, the first of which reduces nothing.
+
+    Beside it which image each row gets right, (rows, images), to compare rows in pairs.
 
     Accuracies are fractions, differences are to the first row, on the same images.
     `images_per_second` is for batches of 100, `images_per_second_one` for single images, of
@@ -55,17 +57,19 @@ def compare(
     `tokens_left` lists the mean after each block.
     """
     ways = [entry.way for entry in asked]
+    plain = torch.no_grad()(partial(vit, images[:BATCH]))
     scored = [score(vit, way, images, labels) for way in ways]
     many = speeds(vit, ways, images[:timed], BATCH)
     single = speeds(vit, ways, images[: max(1, timed // 8)], 1)
-    peaks = [peak_mib(partial(reduced, vit, images[:BATCH], way), images.device) for way in ways]
+    calls = [partial(reduced, vit, images[:BATCH], way) if way else plain for way in ways]
+    peaks = [peak_mib(call, images.device) for call in calls]
     rows = [
         row(entry, one, scored[0], cost_of(vit).whole) | {
             "images_per_second": fast, "images_per_second_one": slow, "peak_mib": peak
         }
         for entry, one, fast, slow, peak in zip(asked, scored, many, single, peaks, strict=True)
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS), np.stack([one.right for one in scored])
 
 
 def row(entry: Entry, found: Scored, plain: Scored, whole: float) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -62,21 +63,18 @@ def speeds(
 
     parts = images.split(batch)
 
-    def call(way: Way | None) -> Callable[[], None]:
-        def all_parts() -> None:
-            for part in parts:
-                if way is None:
-                    vit(part)
-                else:
-                    reduced(vit, part, way)
-
-        return all_parts
+    def classify(way: Way | None, chosen: Sequence[Tensor]) -> None:
+        for part in chosen:
+            if way is None:
+                vit(part)
+            else:
+                reduced(vit, part, way)
 
     taken: list[list[float]] = [[] for _ in ways]
     for way in ways:
-        reduced(vit, parts[0], way)  # warm-up
-    vit(parts[0])
+        classify(way, parts[:1])  # warm-up
     for _ in range(ROUNDS):
         for seconds, way in zip(taken, ways, strict=True):
-            seconds.append(seconds_per_call(call(way), 1, images.device))
+            call = partial(classify, way, parts)
+            seconds.append(seconds_per_call(call, 1, images.device))
     return [len(images) / float(np.median(seconds)) for seconds in taken]

@@ -48,7 +48,7 @@ STEP: Names = {
     "bf16": (KERNELS, "bf16"),
     "checkpointing": (MEMORY, "checkpointing"),
     "offloading": (MEMORY, "offloading"),
-    "data_parallel": (PARALLEL, "two processes"),
+    "data_parallel": (PARALLEL, "two processes, two cores"),
     "full": (TUNING, "ViT-S, all weights"),
     "lora": (TUNING, "ViT-S, LoRA"),
 }

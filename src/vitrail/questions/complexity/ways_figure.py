@@ -46,7 +46,11 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     axes.axhline(0, color=style.COLOURS["reference"], linewidth=0.8, linestyle="--")
     axes.axvline(1, color=style.COLOURS["reference"], linewidth=0.8, linestyle="--")
     axes.errorbar(
-        ratios, gaps, yerr=100 * rows["accuracy_half_width"].fillna(0).to_numpy(), fmt="o",
+        ratios, gaps, yerr=100 * rows["accuracy_half_width"].fillna(0).to_numpy(),
+        xerr=np.stack([
+            (rows["time_ratio"] - rows["time_low"]).fillna(0).to_numpy(),
+            (rows["time_high"] - rows["time_ratio"]).fillna(0).to_numpy(),
+        ]), fmt="o",
         markersize=4, color=style.COLOURS["vit"], ecolor="#c3cad0", elinewidth=1.2,
     )  # fmt: skip
     axes.set_yscale("symlog", linthresh=LINEAR)

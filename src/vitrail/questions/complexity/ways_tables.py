@@ -104,9 +104,9 @@ def inference_markdown(ways: pd.DataFrame, execution: Row, reduction: Row) -> st
         {
             "Way": row["way"],
             "Time (ms)": seconds_cell(row, 1e3, ".3f"),
-            "Ratio": ratio_cell(row),
+            "× time": ratio_cell(row),
             "MiB": cell(row["peak_mib"], form=".1f"),
-            "Ratio ": memory_cell(row),
+            "× MiB": memory_cell(row),
             "MACs": cell(row["macs_ratio"]),
             "Accuracy (%)": cell(row["accuracy"], 100),
             "Points": points_cell(row),
@@ -117,11 +117,12 @@ def inference_markdown(ways: pd.DataFrame, execution: Row, reduction: Row) -> st
         "Ways to compute a trained ViT (patches of 4, one seed): time of one image in batches, "
         "peak memory of a batch above the weights, share of the MACs where the way changes them, "
         "test accuracy and its difference in points, with ratios to the baseline: the first row, "
-        "and for fewer tokens the row of all tokens, by the code that reduces them. Of each way "
+        "and for fewer tokens the row of all tokens. Of each way "
         "to fewer tokens the setting nearest to half of the MACs. Intervals of 95 %: of times "
         "over the rounds of the clock, of points over the test images. Kernels: "
         f"{machine(execution)}, {execution['settings']['batch_size']} images a batch, nothing "
-        f"of the study beside it. Tokens: {machine(reduction)}, batches of 100."
+        f"of the study beside it, accuracy of {number_of_images(rows)} images without an interval. "
+        f"Tokens: {machine(reduction)}, batches of 100, {reduction['test_images']:,} images."
     )
     return (
         markdown_table(grouped(rows, printed), caption, "q7-ways-inference")
@@ -136,9 +137,9 @@ def step_markdown(ways: pd.DataFrame, execution: Row) -> str:
         {
             "Way": row["way"],
             "Time (ms)": seconds_cell(row, 1e3, ".2f"),
-            "Ratio": ratio_cell(row),
+            "× time": ratio_cell(row),
             "MiB": cell(row["peak_mib"], form=".1f"),
-            "Ratio ": memory_cell(row),
+            "× MiB": memory_cell(row),
             "Gradient": cell(row["gradient_difference"], form=".0e"),
             "Params (k)": cell(row["trainable_parameters"], 1e-3, ",.0f"),
             "Accuracy (%)": step_accuracy_cell(row),
@@ -147,12 +148,15 @@ def step_markdown(ways: pd.DataFrame, execution: Row) -> str:
     ]
     caption = (
         "Ways to compute a training step, forward and backward: time of one image, peak memory of "
-        "a step above the weights (of one of the two processes), the largest difference of an "
+        "a step above the weights (of one of the two processes, which take twice the cores), the "
+        "largest difference of an "
         "entry of the gradient as a share of the largest entry, and trained parameters. The "
         "baseline of LoRA is the training of all weights of ViT-S, that of the others the first "
         "row, the ViT of @tbl-q7-ways-inference on all patches. *Same*: with that gradient "
         "training ends the same but for rounding; what bf16 does to it stands in "
-        f"@tbl-q7-ways-training. Intervals of 95 % over the rounds. {machine(execution)}, "
+        "@tbl-q7-ways-training. Offloading without a GPU means files, which the system may still "
+        "hold in its memory. "
+        f"Intervals of 95 % over the rounds. {machine(execution)}, "
         "nothing of the study beside it."
     )
     return (
@@ -168,9 +172,9 @@ def training_markdown(ways: pd.DataFrame, goal: float, seeds: int, hardware: str
         {
             "Way": row["way"],
             "Time (s)": seconds_cell(row, 1, ".1f"),
-            "Ratio": ratio_cell(row),
+            "× time": ratio_cell(row),
             "MiB": cell(row["peak_mib"], form=".1f"),
-            "Ratio ": memory_cell(row),
+            "× MiB": memory_cell(row),
             to_goal: goal_cell(row["seconds_to_goal"]),
             "Accuracy (%)": cell(row["accuracy"], 100),
             "Points": points_cell(row),
@@ -178,18 +182,24 @@ def training_markdown(ways: pd.DataFrame, goal: float, seeds: int, hardware: str
         for row in rows
     ]
     caption = (
-        "Ways to train, on as many images: seconds of training, peak memory of a step above the "
+        "Ways to train, as many images in a gradient: seconds of training, peak memory above the "
         f"weights, median seconds until {100 * goal:g} % of the validation images are right, and "
         "test accuracy with its difference in points. The baseline is the first row; that of the "
         "other kinds of attention is softmax attention without a class token. "
         f"Means over {counted(seeds, 'seed')}, intervals of 95 % over them, paired by seed. "
         f"{hardware}; one core each, and other trainings on the other cores, which the seconds "
-        "feel."
+        "feel: a ratio whose interval holds 1 tells no two ways apart."
     )
     return (
         markdown_table(grouped(rows, printed), caption, "q7-ways-training")
         + reasons_markdown(rows)
     )  # fmt: skip
+
+
+def number_of_images(rows: list[Row]) -> str:
+    """On how many test images the kernels were judged."""
+    found = [row["images"] for row in rows if not pd.isna(row["images"])]
+    return f"{int(found[0]):,}" if found else "no"
 
 
 def machine(facts: Row) -> str:

@@ -69,6 +69,15 @@ def goal_cell(seconds: float) -> str:
     return "not reached" if seconds == math.inf else cell(seconds, form=".1f")
 
 
+def cost_cells(row: Row) -> dict[str, str]:
+    """Time and memory beside the baseline's, the same in every table."""
+    return {
+        "× time": ratio_cell(row),
+        "MiB": cell(row["peak_mib"], form=".1f"),
+        "× MiB": memory_cell(row),
+    }
+
+
 def rows_of(ways: pd.DataFrame, table: str) -> list[Row]:
     """The rows of one of the three tables."""
     return list(ways[ways["table"] == table].to_dict("records"))
@@ -104,9 +113,7 @@ def inference_markdown(ways: pd.DataFrame, execution: Row, reduction: Row) -> st
         {
             "Way": row["way"],
             "Time (ms)": seconds_cell(row, 1e3, ".3f"),
-            "× time": ratio_cell(row),
-            "MiB": cell(row["peak_mib"], form=".1f"),
-            "× MiB": memory_cell(row),
+            **cost_cells(row),
             "MACs": cell(row["macs_ratio"]),
             "Accuracy (%)": cell(row["accuracy"], 100),
             "Points": points_cell(row),
@@ -137,9 +144,7 @@ def step_markdown(ways: pd.DataFrame, execution: Row) -> str:
         {
             "Way": row["way"],
             "Time (ms)": seconds_cell(row, 1e3, ".2f"),
-            "× time": ratio_cell(row),
-            "MiB": cell(row["peak_mib"], form=".1f"),
-            "× MiB": memory_cell(row),
+            **cost_cells(row),
             "Gradient": cell(row["gradient_difference"], form=".0e"),
             "Params (k)": cell(row["trainable_parameters"], 1e-3, ",.0f"),
             "Accuracy (%)": step_accuracy_cell(row),
@@ -172,9 +177,7 @@ def training_markdown(ways: pd.DataFrame, goal: float, seeds: int, hardware: str
         {
             "Way": row["way"],
             "Time (s)": seconds_cell(row, 1, ".1f"),
-            "× time": ratio_cell(row),
-            "MiB": cell(row["peak_mib"], form=".1f"),
-            "× MiB": memory_cell(row),
+            **cost_cells(row),
             to_goal: goal_cell(row["seconds_to_goal"]),
             "Accuracy (%)": cell(row["accuracy"], 100),
             "Points": points_cell(row),

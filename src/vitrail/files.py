@@ -31,6 +31,14 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def json_params(text: str, command: str) -> Any:
+    """The JSON of a command's `--params`; what is none is named in a `VitrailError`."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise VitrailError(f"--params of {command} is not JSON: {error}") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees either the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)

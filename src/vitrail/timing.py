@@ -25,7 +25,6 @@ the machine. How it is measured:
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
@@ -38,8 +37,8 @@ import torch
 from tqdm import tqdm
 
 from vitrail.device import environment, pick_device
-from vitrail.errors import VitrailError, run_command
-from vitrail.files import write_json, write_text
+from vitrail.errors import run_command
+from vitrail.files import json_params, write_json, write_text
 from vitrail.meters import (
     keep_freed_memory,
     page_faults,
@@ -189,10 +188,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file")
     parser.add_argument("--log-env", type=Path, required=True, help="the machine, a JSON file")
     arguments = parser.parse_args()
-    try:
-        settings = json.loads(arguments.params)
-    except ValueError as error:
-        raise VitrailError(f"--params of vitrail.timing is not JSON: {error}") from error
+    settings = json_params(arguments.params, "vitrail.timing")
     write_timing(settings, arguments.out, arguments.log_env)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -14,11 +13,11 @@ import torch
 
 from vitrail.data import load_mnist
 from vitrail.device import environment, pick_device
-from vitrail.errors import VitrailError, run_command
+from vitrail.errors import run_command
 from vitrail.execution.measure import measure
 from vitrail.execution.settings import read_settings
 from vitrail.execution.table import table
-from vitrail.files import read_json, write_json, write_text
+from vitrail.files import json_params, read_json, write_json, write_text
 from vitrail.meters import keep_freed_memory
 
 
@@ -68,10 +67,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file")
     parser.add_argument("--log-env", type=Path, required=True, help="the machine, a JSON file")
     arguments = parser.parse_args()
-    try:
-        settings = json.loads(arguments.params)
-    except ValueError as error:
-        raise VitrailError(f"--params of vitrail.execution is not JSON: {error}") from error
+    settings = json_params(arguments.params, "vitrail.execution")
     weights = read_json(arguments.weights) if arguments.weights else None
     write_ways(arguments.run, arguments.data, settings, weights, arguments.out, arguments.log_env)
 

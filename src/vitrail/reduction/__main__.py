@@ -14,7 +14,6 @@ that the config names gets a row.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +25,7 @@ from torch import Tensor
 from vitrail.data import Mnist, load_mnist, split
 from vitrail.device import environment, pick_device
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, write_json, write_text
+from vitrail.files import json_params, read_json, write_json, write_text
 from vitrail.model import VisionTransformer
 from vitrail.networks import load_run
 from vitrail.reduction.compare import compare, entries, first_of_each_digit, pictured
@@ -144,7 +143,7 @@ def main() -> None:
         step = steps.add_parser(name)
         step.add_argument("--run", type=Path, required=True, help="run folder of a trained ViT")
         step.add_argument("--data", type=Path, required=True, help="folder of the MNIST files")
-        step.add_argument("--params", type=json.loads, required=True, help="settings as JSON")
+        step.add_argument("--params", default="{}", help="settings as JSON; defaults for the rest")
         step.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         step.add_argument("--out", type=Path, required=True)
         if name == "learn":
@@ -155,7 +154,7 @@ def main() -> None:
             step.add_argument("--pictures", type=Path, required=True, help="an .npz file")
             step.add_argument("--log-env", type=Path, required=True, help="a JSON file")
     arguments = parser.parse_args()
-    arguments.params = DEFAULTS | arguments.params
+    arguments.params = DEFAULTS | json_params(arguments.params, "vitrail.reduction")
     torch.set_num_threads(1)
     mnist = load_mnist(arguments.data, verify=True)
     device = pick_device(arguments.device)

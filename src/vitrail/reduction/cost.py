@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.model import VisionTransformer
@@ -45,9 +46,8 @@ class ReducedCost:
     @property
     def whole(self) -> float:
         """MACs of the network as it was trained."""
-        n = self.tokens
-        attention = 4 * n * self.width * self.heads_width + 2 * n**2 * self.heads_width
-        return self.fixed + self.depth * (attention + 2 * n * self.width * self.hidden)
+        n = torch.full((self.depth, 1), self.tokens, dtype=torch.float64)
+        return self.macs(n, n, matches=False).item()
 
 
 def cost_of(vit: VisionTransformer) -> ReducedCost:

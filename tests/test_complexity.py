@@ -11,6 +11,7 @@ import pytest
 
 from made_study import small, write_runs
 from made_ways import write_steps
+from vitrail.complexity_plan import timing_settings
 from vitrail.config import load, validate
 from vitrail.cost_model import total, vit_costs
 from vitrail.efficiency import (
@@ -24,7 +25,6 @@ from vitrail.questions.answer import Answer
 from vitrail.questions.complexity import claims, costs, kinds, law
 from vitrail.questions.complexity.clock import Clock
 from vitrail.questions.study import Study
-from vitrail.runs import timing_settings
 from vitrail.timing import COLUMNS, SAMPLE_COLUMNS
 from vitrail.timing_settings import read_settings
 

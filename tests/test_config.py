@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from vitrail import runs
+from vitrail import complexity_plan, runs
 from vitrail.config import STEMS, load, merge, validate
 from vitrail.errors import VitrailError
 
@@ -25,9 +25,9 @@ def check(config: Config) -> runs.Plan:
     """What Snakemake does with a config when it parses the workflow."""
     validate(config, SCHEMA)
     plan = runs.expand(config)
-    runs.timing_settings(config)
-    runs.execution_settings(config)
-    runs.reduction_settings(config, plan)
+    complexity_plan.timing_settings(config)
+    complexity_plan.execution_settings(config)
+    complexity_plan.reduction_settings(config, plan)
     return plan
 
 

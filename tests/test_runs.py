@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail import runs
+from vitrail import complexity_plan, runs
 from vitrail import settings as arms
 from vitrail.config import STEMS, load, merge, validate
 from vitrail.ending import ending
 from vitrail.errors import VitrailError
+from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -152,7 +153,7 @@ def test_whole_floats_are_whole_numbers(config: Config) -> None:
     assert runs.rows(runs.expand(written)) == runs.rows(runs.expand(config))
     for row in runs.rows(runs.expand(written)):
         assert "." not in row["run_id"]
-    timing = runs.timing_settings(written)["model"]
+    timing = complexity_plan.timing_settings(written)["model"]
     assert not any(isinstance(value, float) and value.is_integer() for value in timing.values())
 
 
@@ -161,11 +162,11 @@ def test_an_experiment_of_q7_is_computed_before_one_of_the_same_name(
 ) -> None:
     q7 = config["questions"]["q7_complexity"]
     q7["subject"] = ["patch_size", "4"]
-    elsewhere = runs.subject(config, runs.expand(config))
+    elsewhere = complexity_plan.subject(config, runs.expand(config))
     assert elsewhere.settings["patch_size"] == 4 and elsewhere.question == "q6_vit"
     own = {"title": "Own", "arms": {"4": {"settings": {"patch_size": 4, "depth": 2}}}}
     q7["experiments"] = {"patch_size": own}
-    found = runs.subject(config, runs.expand(config))
+    found = complexity_plan.subject(config, runs.expand(config))
     assert found.settings["depth"] == 2 and found.question == "q7_complexity"
 
 
@@ -510,7 +511,7 @@ def renamed(config: Config, stem: str, name: str) -> Config:
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_a_name_that_a_question_uses_itself_is_refused(config: Config, stem: str) -> None:
-    names = runs.RESERVED[stem] | runs.RESERVED_EVERYWHERE
+    names = RESERVED[stem] | RESERVED_EVERYWHERE
     for name in names | ({"headline_curve", "headline_new"} if stem == "q6_vit" else set()):
         with pytest.raises(
             VitrailError,
@@ -560,9 +561,9 @@ def test_every_name_that_a_question_writes_is_reserved(stem: str) -> None:
                 keys = []
         found |= {key.value for key in keys if isinstance(key, ast.Constant)}
     assert found
-    assert found <= runs.RESERVED[stem]
+    assert found <= RESERVED[stem]
     if stem != "q6_vit":  # its patch_shuffle is written elsewhere
-        assert found == runs.RESERVED[stem]
+        assert found == RESERVED[stem]
 
 
 def test_steps_of_a_run() -> None:

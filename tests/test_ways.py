@@ -16,6 +16,7 @@ from made_study import experiment, small, write_runs
 from made_ways import MACHINE, execution_table, write_steps
 from vitrail import step_memory
 from vitrail.claims import Claim
+from vitrail.complexity_plan import trained_for_less
 from vitrail.config import load
 from vitrail.data import Mnist
 from vitrail.questions.complexity.goal import median_seconds, seconds_to
@@ -36,7 +37,7 @@ from vitrail.questions.complexity.ways_tables import (
     training_markdown,
 )
 from vitrail.questions.study import Study
-from vitrail.runs import RESERVED, trained_for_less
+from vitrail.reserved import RESERVED
 
 ARMS: dict[str, dict[str, Any]] = {
     "base": {},

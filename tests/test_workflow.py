@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vitrail import runs
+from vitrail import complexity_plan, runs
 from vitrail.config import STEMS, load
 
 ROOT = Path(__file__).parents[1]
@@ -229,7 +229,7 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     expected = {f"Train {arm}" for arm in plan.arms} | TABLES
     expected |= {job for stem in STEMS for job in answered(stem)}
     assert jobs(done.stdout) > expected
-    q7 = runs.reduction_settings(load(files), plan)
+    q7 = complexity_plan.reduction_settings(load(files), plan)
     thresholds = len(q7["targets"]) + len(q7["class_targets"])
     # data, weights, store; timing, execution, step memory, the thresholds and their comparison
     assert len(jobs(done.stdout) - expected) == 7 + thresholds
@@ -515,6 +515,8 @@ NOT_INPUTS = {
     "files.py": "how files are written, not what",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
+    "complexity_plan.py": "Snakemake reads it when it parses",
+    "reserved.py": "Snakemake reads it when it parses",
     "timing_settings.py": "",
     "ending.py": "prints",
     "ui.py": "a program of its own",

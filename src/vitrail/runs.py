@@ -19,54 +19,11 @@ from typing import Any
 from vitrail.config import STEMS, Config
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import write_text
-from vitrail.settings import (
-    IMAGE_SIZE,
-    MODEL_FIELDS,
-    Settings,
-    arm_id,
-    canonical,
-    checked,
-    in_full,
-    run_id,
-)
+from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
+from vitrail.settings import Settings, arm_id, checked, run_id
 
 BASE_NAMES = ("base", "base", "base ViT")  # experiment, arm, label
 HEADLINE = ("q6_vit", "headline")  # the question and the experiment of the long run
-# Figures, tables, numbers and data that a question makes itself; no experiment has such a name.
-RESERVED_EVERYWHERE = {"claims", "experiments", "table"}
-RESERVED: dict[str, set[str]] = {
-    "q1_patch_embedding": {"filter_findings", "filters", "patch_sizes", "patches"},
-    "q2_mlp": {
-        "embed_dim", "gelu", "hidden", "in_reach", "input_findings", "mlp_ratio", "negative",
-        "parameters", "share", "tanh_gap",
-    },
-    "q3_self_attention": {
-        "entropy", "found_networks", "found_order", "found_random", "maps", "scale", "shown",
-        "tv_images",
-    },
-    "q4_multi_head": {
-        "architecture", "attention", "distance", "distance_high", "distance_low",
-        "distance_uniform", "found_distance", "found_heads", "found_proofs", "found_rollout",
-        "grid", "maps", "rollout",
-    },
-    "q5_block": {"block", "curves", "token_norms"},
-    "q6_vit": {
-        "architecture", "base", "base_runs", "cost", "effects", "errors", "patch_shuffle",
-        "position_example", "position_findings", "position_size", "positions",
-    },
-    "q7_complexity": {
-        "base_macs", "block_inside", "block_miss", "block_weighted_inside", "costs", "crossover",
-        "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
-        "gains", "goal", "hardware", "kinds", "kinds_longest", "kinds_near", "linear_crossover",
-        "linear_speedup", "linear_time", "longest", "memory", "mlp_ratio", "model", "naive_inside",
-        "naive_memory", "naive_memory_exponent", "naive_weighted_inside", "products_speedup",
-        "reduction", "reduction_pictures", "reference", "share", "shares", "slope_at_base",
-        "speedup_at_reference", "time", "timed_width", "tokens", "tokens_per_call",
-        "training_factor", "ways", "ways_inference", "ways_step", "ways_training", "weights_mib",
-        "width", "window_size", "window_speedup", "window_time", "window_tokens",
-    },
-    "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -294,109 +251,6 @@ def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:
     for name, arm in arms.items():
         if arm is not None:
             yield str(name), arm.get("label", str(name)), arm.get("settings") or {}
-
-
-def timing_settings(config: Config) -> dict[str, Any]:
-    """What Q7 times: its own block, on the architecture of the base ViT.
-
-    Raises:
-        VitrailError: when a number of heads does not divide its width, a width is there twice,
-            or the base ViT has another attention than softmax.
-    """
-    if config["defaults"]["attention"] != "softmax":
-        raise VitrailError(
-            f"config: defaults.attention is {config['defaults']['attention']}, but Q7 accounts for "
-            "softmax attention; set attention in the settings of an experiment or arm instead"
-        )
-    asked = config["questions"]["q7_complexity"]["timing"]
-    timing = {key: canonical(value) for key, value in asked.items()}
-    seen = set()
-    for entry in timing.get("widths", []):
-        width, heads = entry["embed_dim"], entry["num_heads"]
-        where = "config: questions.q7_complexity.timing.widths"
-        if width % heads:
-            raise VitrailError(f"{where}: num_heads {heads} does not divide embed_dim {width}")
-        if width in seen:
-            raise VitrailError(f"{where} has embed_dim {width} twice; leave one of them out")
-        seen.add(width)
-    base = config["defaults"]
-    fields = [field for field in MODEL_FIELDS["vit"] if field != "patch_size"]
-    model = {field: canonical(base[field]) for field in fields}
-    model |= {"img_size": IMAGE_SIZE, "in_chans": 1, "num_classes": 10}
-    return {"mlp_ratio": base["mlp_ratio"], **timing, "model": model, "device": config["device"]}
-
-
-def execution_settings(config: Config) -> dict[str, Any]:
-    """What Q7 measures of the ways to compute a network, without which network."""
-    asked = config["questions"]["q7_complexity"]["execution"]
-    return {**{key: canonical(value) for key, value in asked.items()}, "device": config["device"]}
-
-
-def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
-    """How Q7 reduces the tokens of a network, without which network.
-
-    Raises:
-        VitrailError: when the network has no class token, by which tokens are chosen.
-    """
-    settings = in_full(subject(config, plan).settings)
-    if settings["global_pool"] != "token" or settings["norm"] != "pre":
-        raise VitrailError(
-            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
-            "name one with global_pool token and norm pre, or set them on that arm"
-        )
-    if settings["attention"] != "softmax":
-        raise VitrailError(
-            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
-            f"its attention is {settings['attention']}, name one with softmax"
-        )
-    asked = config["questions"]["q7_complexity"]["reduction"]
-    size = min(asked["train_size"], settings["train_size"])
-    if asked["batch_size"] > size:
-        raise VitrailError(
-            "config: questions.q7_complexity.reduction.batch_size is "
-            f"{asked['batch_size']}, but there are {size} images (train_size); lower it"
-        )
-    return {key: canonical(value) for key, value in asked.items()}
-
-
-def trained_for_less(plan: Plan) -> dict[str, Settings]:
-    """Settings by arm id of the trainings that Q7 compares: its experiments of several arms."""
-    return {
-        member.arm.arm_id: member.arm.settings
-        for experiment in plan.of_question("q7_complexity")
-        if len(experiment.members) > 1
-        for member in experiment.members
-    }
-
-
-def subject(config: Config, plan: Plan) -> Arm:
-    """The arm whose trained network Q7 computes in several ways and with fewer tokens.
-
-    An experiment of Q7 goes before one of the same name elsewhere.
-
-    Raises:
-        VitrailError: when there is no such experiment or arm, or it is no ViT of ours.
-    """
-    where = "config: questions.q7_complexity.subject"
-    name, arm = config["questions"]["q7_complexity"]["subject"]
-    order = sorted(plan.experiments, key=lambda about: about.question != "q7_complexity")
-    about = next((about for about in order if about.name == name), None)
-    if about is None:
-        known = ", ".join(dict.fromkeys(about.name for about in order))
-        raise VitrailError(f"{where} names the experiment {name!r}, but the study has {known}")
-    try:
-        found = about.member(arm).arm
-    except KeyError:
-        known = ", ".join(member.name for member in about.members)
-        raise VitrailError(
-            f"{where} names the arm {arm!r} of {name}, but its arms are {known}"
-        ) from None
-    if found.settings["model"] != "vit":
-        raise VitrailError(
-            f"{where}: {name}.{arm} is of model {found.settings['model']!r}; name an arm of "
-            "model 'vit'"
-        )
-    return found
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:

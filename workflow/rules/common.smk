@@ -11,6 +11,7 @@ ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
 
+from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
 from vitrail import runs as study_runs
@@ -29,10 +30,10 @@ try:
     config.update(ordered)
     study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
     PLAN = study_runs.expand(config)
-    TIMING = study_runs.timing_settings(config)
-    EXECUTION = study_runs.execution_settings(config)
-    REDUCTION = study_runs.reduction_settings(config, PLAN)
-    SUBJECT = study_runs.subject(config, PLAN)
+    TIMING = study_complexity.timing_settings(config)
+    EXECUTION = study_complexity.execution_settings(config)
+    REDUCTION = study_complexity.reduction_settings(config, PLAN)
+    SUBJECT = study_complexity.subject(config, PLAN)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")

@@ -65,7 +65,7 @@ rule step_memory:
         gpu=int(config["device"] == "cuda"),
         mem_mb=2000,
     params:
-        arms=as_text(study_runs.trained_for_less(PLAN)),
+        arms=as_text(study_complexity.trained_for_less(PLAN)),
         device=config["device"],
     message:
         "Measure the memory of training steps"

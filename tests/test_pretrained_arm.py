@@ -60,7 +60,7 @@ def test_a_found_checkpoint_fills_the_arm(
     monkeypatch.setattr(train, "load_mnist", lambda _, verify: mnist)
     arguments = {
         "--settings": json.dumps(settings), "--seeds": "0", "--data": str(tmp_path / "data"),
-        "--runs": str(tmp_path / "runs"), "--weights": str(tmp_path / "weights.json"),
+        "--study": str(tmp_path), "--weights": str(tmp_path / "weights.json"),
     }  # fmt: skip
     monkeypatch.setattr(
         sys, "argv", ["train", *(word for pair in arguments.items() for word in pair)]

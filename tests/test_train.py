@@ -420,20 +420,22 @@ def test_command_trains_all_seeds(
     """The same bits as one seed alone."""
     sums = {name: sha256(data_folder / name) for name in data.FILES}
     with pytest.raises(VitrailError, match="has SHA-256"):  # these files are not MNIST's
-        command(monkeypatch, vit, "--seeds", "0", "--data", str(data_folder), "--runs", "none")
+        command(monkeypatch, vit, "--seeds", "0", "--data", str(data_folder), "--study", "none")
     monkeypatch.setattr(data, "FILES", sums)
     vit = {**vit, "epochs": 0.5}
-    places = ["--data", str(data_folder), "--runs", str(tmp_path / "both")]
+    places = ["--data", str(data_folder), "--study", str(tmp_path / "both")]
     command(monkeypatch, vit, "--seeds", "0", "1", *places)
-    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "both" / "runs").iterdir()) == [
         f"{arm_id(vit)}-s0",
         f"{arm_id(vit)}-s1",
     ]
     command(monkeypatch, vit, "--seeds", "1", *places[:-1], str(tmp_path / "one"))
     for name in ("history.csv", "predictions.npz", "model.safetensors", "config.json"):
-        both, one = (tmp_path / part / f"{arm_id(vit)}-s1" / name for part in ("both", "one"))
+        both, one = (
+            tmp_path / part / "runs" / f"{arm_id(vit)}-s1" / name for part in ("both", "one")
+        )
         assert both.read_bytes() == one.read_bytes(), name
-    facts = read_json(tmp_path / "one" / f"{arm_id(vit)}-s1" / "env.json")
+    facts = read_json(tmp_path / "one" / "runs" / f"{arm_id(vit)}-s1" / "env.json")
     assert facts["data"] == {"route": "made for a test"}
     assert facts["threads"] == 1
     assert facts["versions"]["torch"] == torch.__version__
@@ -456,7 +458,7 @@ def test_arm_without_its_weights_leaves_the_reason(
         found = tmp_path / "weights.json"
         found.write_text(json.dumps({"status": "not available", "reason": reason}))
         more = ["--weights", str(found)]
-    places = ["--data", str(data_folder), "--runs", str(tmp_path / "runs"), *more]
+    places = ["--data", str(data_folder), "--study", str(tmp_path), *more]
     command(monkeypatch, settings, "--seeds", "0", "1", *places)
     folders = sorted((tmp_path / "runs").iterdir())
     assert [folder.name for folder in folders] == [f"{arm_id(settings)}-s{seed}" for seed in (0, 1)]

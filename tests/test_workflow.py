@@ -77,15 +77,24 @@ for name in ("--out", "--pictures", "--log-env"):
     "step_memory.py": """
 put(of("--out"), of("--arms"))
 """,
+    "pretraining/__main__.py": """
+for name in ("config.json", "env.json", "summary.json"):
+    put(Path(of("--out")) / name, of("--settings"))
+""",
     "train.py": """
 from vitrail.settings import arm_id, RUN_FILES
-settings = json.loads(of("--settings"))
-if os.environ.get("BREAK") == arm_id(settings):
-    sys.exit("vitrail: this arm breaks")
+asked, study = json.loads(of("--settings")), Path(of("--study"))
 at = sys.argv.index("--seeds") + 1
-for seed in sys.argv[at:sys.argv.index("--data")]:
-    for name in RUN_FILES:
-        put(Path(of("--runs")) / f"{arm_id(settings)}-s{seed}" / name, json.dumps(settings))
+for settings in asked if isinstance(asked, list) else [asked]:
+    if os.environ.get("BREAK") == arm_id(settings):
+        sys.exit("vitrail: this arm breaks")
+    for seed in sys.argv[at:sys.argv.index("--data")]:
+        if settings.get("start"):
+            assert (study / "pretraining" / settings["start"] / "summary.json").exists()
+        if settings.get("teacher"):
+            assert (study / "runs" / f"{settings['teacher']}-s{seed}" / "summary.json").exists()
+        for name in RUN_FILES:
+            put(study / "runs" / f"{arm_id(settings)}-s{seed}" / name, json.dumps(settings))
 """,
     "questions/__main__.py": """
 config = json.loads(of("--config"))
@@ -516,6 +525,8 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "complexity_plan.py": "Snakemake reads it when it parses",
+    "pretraining_plan.py": "Snakemake reads it when it parses",
+    "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",
     "timing_settings.py": "",
     "ending.py": "prints",

@@ -32,10 +32,20 @@ class Claim:
 
 
 def higher_accuracy(
-    claim_id: str, sentence: str, better: str, worse: str, difference: Estimate
+    claim_id: str,
+    sentence: str,
+    better: str,
+    worse: str,
+    difference: Estimate,
+    by: float = 0,
 ) -> Claim:
-    """`better` beats `worse` when the paired interval of the difference is above zero."""
+    """`better` beats `worse` when the paired interval of the difference is above zero.
+
+    Or above `by` percentage points, which is refuted when the interval lies below them.
+    """
     test = f"95 % interval of the paired difference of test accuracy, {better} minus {worse}"
+    if by:
+        test += f", above {by:g} points"
     finding = compared(better, worse, difference)
     if difference.n == 0:
         missing = "an arm of the comparison did not run"
@@ -43,14 +53,14 @@ def higher_accuracy(
     evidence = f"{points(difference)} points over {counted(difference.n, 'seed')}"
     if math.isnan(difference.half_width):
         evidence += "; one seed has no interval"
-    return Claim(claim_id, sentence, test, evidence, _verdict(difference), finding)
+    return Claim(claim_id, sentence, test, evidence, _verdict(difference, by / 100), finding)
 
 
-def _verdict(difference: Estimate) -> Verdict:
-    """Decided when the interval excludes zero; one seed has no interval."""
-    if difference.low > 0:
+def _verdict(difference: Estimate, bar: float = 0) -> Verdict:
+    """Decided when the interval excludes the bar; one seed has no interval."""
+    if difference.low > bar:
         return "supported"
-    return "refuted" if difference.high < 0 else "undecided"
+    return "refuted" if difference.high < bar else "undecided"
 
 
 def compared(first: str, second: str, difference: Estimate) -> str:

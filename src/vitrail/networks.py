@@ -146,6 +146,18 @@ def _check_pixels(settings: Settings, weights: dict[str, Any]) -> None:
             )
 
 
+def load_start(network: nn.Module, folder: Path) -> None:
+    """TO BE REPLACED at merge."""
+    from safetensors.torch import load_file
+
+    state = {
+        key: value
+        for key, value in load_file(folder / "model.safetensors").items()
+        if not key.startswith("head.")
+    }
+    network.load_state_dict(state, strict=False)
+
+
 def load_run(folder: Path) -> nn.Module:
     """The trained network of a finished run, in evaluation mode.
 

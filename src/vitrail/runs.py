@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vitrail.asked import every_arm
 from vitrail.config import STEMS, Config
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import write_text
+from vitrail.pretraining_plan import Starts
 from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
 from vitrail.settings import Settings, arm_id, checked, run_id
 
@@ -30,7 +30,8 @@ HEADLINE = ("q6_vit", "headline")  # the question and the experiment of the long
 class Arm:
     """One set of settings, with the place where it was first asked for.
 
-    `seeds` are those of all experiments that compare it.
+    `seeds` are those of all experiments that compare it. Arms with the same `job` are trained
+    in one process: a method at all its label budgets; '' is a process of its own.
     """
 
     arm_id: str
@@ -40,22 +41,30 @@ class Arm:
     name: str
     label: str
     seeds: tuple[int, ...]
+    job: str = ""
 
 
 @dataclass(frozen=True)
 class Member:
-    """An arm as a member of an experiment, under the name and label it has there."""
+    """An arm as a member of an experiment, under the name and label it has there.
+
+    In an experiment over label budgets `method` is the name that it shares with the same
+    method at other budgets, otherwise ''.
+    """
 
     name: str
     label: str
     arm: Arm
+    method: str = ""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """A comparison: its arms in display order and what is claimed of them.
 
-    `factors` are the settings that `vary` varies: none, one, or the two of a grid.
+    `factors` are the settings that `vary` varies: none, one, or the two of a grid. `methods`
+    are the labels of an experiment over label budgets by the names of its methods; its
+    `reference` is one of them. Both are empty for any other.
     """
 
     question: str
@@ -67,6 +76,13 @@ class Experiment:
     reference: str
     seeds: tuple[int, ...]
     factors: tuple[str, ...]
+    methods: dict[str, str] = field(default_factory=dict)
+
+    def reference_of(self, member: Member) -> Member:
+        """The arm that another is compared with: under label budgets, at the same budget."""
+        if not self.methods:
+            return self.member(self.reference)
+        return self.member(f"{self.reference}-{member.arm.settings['label_budget']}")
 
     def member(self, name: str) -> Member:
         """The arm of that name.
@@ -89,6 +105,7 @@ class Plan:
     experiments: tuple[Experiment, ...]
     arms: dict[str, Arm]
     base: str  # arm_id of the settings in `defaults`
+    pretrainings: dict[str, Settings]  # by their id, which is the `start` of an arm
 
     def of_question(self, stem: str) -> list[Experiment]:
         """The experiments of one question, in the order of the config."""
@@ -119,14 +136,15 @@ def expand(config: Config) -> Plan:
     seeds = tuple(int(seed) for seed in config["seeds"])
     # Every study trains the base ViT, which belongs to Q6 whichever comparison mentions it.
     arms = {base: Arm(base, base_settings, "q6_vit", *BASE_NAMES, seeds)}
+    starts = Starts(config.get("pretraining") or {})
     experiments = []
     for stem in STEMS:
         for name, block in (config["questions"][stem].get("experiments") or {}).items():
             if block is not None:  # null takes an experiment out of the study
                 _check_name(stem, name)
-                experiments.append(_experiment(stem, name, block, defaults, seeds, arms))
+                experiments.append(_experiment(stem, name, block, defaults, seeds, arms, starts))
     _check_claims(experiments)
-    return Plan(config["study"], seeds, tuple(experiments), arms, base)
+    return Plan(config["study"], seeds, tuple(experiments), arms, base, starts.found)
 
 
 def _check_name(stem: str, name: str) -> None:
@@ -160,27 +178,40 @@ def _experiment(
     defaults: Settings,
     seeds: tuple[int, ...],
     arms: dict[str, Arm],
+    starts: Starts,
 ) -> Experiment:
     where = f"questions.{stem}.experiments.{name}"
     shared = block.get("settings") or {}
     seeds = tuple(int(seed) for seed in block.get("seeds") or seeds)
-    members = []
-    for arm_name, label, own in _asked(block, where):
-        settings = checked(defaults, {**shared, **own}, f"{where}.arms.{arm_name}")
+    members: list[Member] = []
+    for asked in every_arm(block, where):
+        place = f"{where}.arms.{asked.name}"
+        settings = checked(defaults, {**shared, **asked.own}, place)
+        if settings.get("start"):
+            settings["start"] = starts.id_of(settings, place)
+        if settings.get("teacher"):
+            settings["teacher"] = _teacher(settings, members, place)
         identity = arm_id(settings)
-        own_name = f"{name}.{arm_name}"
-        arm = arms.get(identity) or Arm(identity, settings, stem, name, own_name, label, seeds)
+        job = f"{name}__{asked.method}" if asked.method else ""
+        arm = arms.get(identity) or Arm(
+            identity, settings, stem, name, f"{name}.{asked.name}", asked.label, seeds, job
+        )
         if set(seeds) - set(arm.seeds):  # another experiment compares it over fewer
             arm = replace(arm, seeds=tuple(sorted({*arm.seeds, *seeds})))
         arms[identity] = arm
-        members.append(Member(arm_name, label, arms[identity]))
+        members.append(Member(asked.name, asked.label, arms[identity], asked.method))
     names = [member.name for member in members]
     if not names:
         raise VitrailError(f"config: {where}.arms has no arm left; set the experiment to null")
     _check_distinct(members, where)
     if (stem, name) == HEADLINE:
         _check_headline(members, where)
-    reference = str(block.get("reference") or names[0])
+    methods = {
+        member.method: block["arms"][member.method].get("label", member.method)
+        for member in members
+        if member.method
+    }
+    reference = str(block.get("reference") or next(iter(methods), names[0]))
     for claim in block.get("claims") or []:
         for role in ("better", "worse"):
             if str(claim[role]) not in names:
@@ -193,11 +224,12 @@ def _experiment(
                 f"config: {where}.claims.{claim['id']} names the arm {claim['better']!r} as both "
                 "better and worse; name another as one of them"
             )
-    if reference not in names:
+    if reference not in (methods or names):
         raise VitrailError(
             f"config: {where}.reference names the arm {reference!r}, "
-            f"but the arms are {', '.join(names)}"
+            f"but the arms are {', '.join(methods or names)}"
         )
+    _check_reference(reference, members, where)
     return Experiment(
         question=stem,
         name=name,
@@ -208,6 +240,38 @@ def _experiment(
         reference=reference,
         seeds=seeds,
         factors=tuple(block.get("vary") or ()),
+        methods=methods,
+    )
+
+
+def _check_reference(reference: str, members: list[Member], where: str) -> None:
+    """Every method is compared with the reference at its own label budget."""
+    names = {member.name for member in members}
+    for member in members:
+        budget = member.arm.settings.get("label_budget")
+        if member.method and f"{reference}-{budget}" not in names:
+            raise VitrailError(
+                f"config: {where}: {member.name} has no reference, because the arm {reference} "
+                f"leaves the budget of {budget} labels out; add it there or name another reference"
+            )
+
+
+def _teacher(settings: Settings, members: list[Member], where: str) -> str:
+    """The arm id of the teacher: under label budgets, of the same budget."""
+    name, budget = settings["teacher"], settings.get("label_budget", 0)
+    for member in members:
+        same = member.arm.settings.get("label_budget", 0) == budget
+        if name == member.name or (name == member.method and same):
+            if member.arm.settings.get("pretrained"):
+                raise VitrailError(
+                    f"config: {where}: teacher {name} has ImageNet weights, which may be missing; "
+                    "name one without"
+                )
+            return member.arm.arm_id
+    known = ", ".join(dict.fromkeys(member.method or member.name for member in members)) or "none"
+    raise VitrailError(
+        f"config: {where}: teacher must name an arm that stands before it in the experiment"
+        f"{f' and has {budget} labels' if budget else ''}, and {name!r} is not among: {known}"
     )
 
 
@@ -237,20 +301,6 @@ def _check_headline(members: list[Member], where: str) -> None:
             f"config: {where}.arms.{members[0].name}: model is {model!r}, but the headline run "
             "is of a vit; choose another name for the experiment"
         )
-
-
-def _asked(block: Config, where: str) -> Iterator[tuple[str, str, Settings]]:
-    """(name, label, own settings) of each arm, from `vary` or from `arms`."""
-    vary, arms = block.get("vary") or {}, block.get("arms") or {}
-    if bool(vary) == bool(arms):
-        raise VitrailError(f"config: {where} needs either vary or arms, not both and not none")
-    for values in itertools.product(*vary.values()) if vary else ():
-        own = dict(zip(vary, values, strict=True))
-        label = ", ".join(f"{field} {value}" for field, value in own.items())
-        yield "-".join(map(str, values)), label, own
-    for name, arm in arms.items():
-        if arm is not None:
-            yield str(name), arm.get("label", str(name)), arm.get("settings") or {}
 
 
 def rows(plan: Plan) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from vitrail.errors import VitrailError
 
 IMAGE_SIZE = 28
 NUM_CLASSES = 10
+HELD_OUT = 5  # early stopping holds one label in so many out
 Settings = dict[str, Any]
 
 AUGMENTATIONS = ("rotation", "translation", "scaling")
@@ -39,6 +40,11 @@ TRAINING_FIELDS = (
     "sam_radius",
     "selection",
     "grow",
+    "label_budget",
+    "steps",
+    "start",
+    "teacher",
+    "early_stopping",
     "pixel_mean",
     "pixel_std",
 )
@@ -77,6 +83,11 @@ NEUTRAL: Settings = {
     "sam_radius": 0,
     "selection": "all",
     "grow": "none",
+    "label_budget": 0,
+    "steps": 0,
+    "start": "",
+    "teacher": "",
+    "early_stopping": False,
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -103,6 +114,8 @@ def relevant(settings: Settings) -> Settings:
         fields.discard("pos_embed_rms")
     if settings["optimizer"] != "muon":
         fields.discard("matrix_learning_rate")
+    if settings.get("steps"):
+        fields.discard("epochs")  # the steps say how long
     if settings.get("attention") != "window":
         fields.discard("window_size")
     fields -= {name for name, value in NEUTRAL.items() if settings.get(name, value) == value}
@@ -116,9 +129,12 @@ def in_full(settings: Settings) -> Settings:
 
 def arm_id(settings: Settings) -> str:
     """A readable slug and a hash of exactly the settings that decide the outcome."""
-    content = json.dumps(settings, sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    return f"{_slug(settings)}-{digest}"
+    return f"{slug(settings)}-{digest(settings)}"
+
+
+def digest(content: Settings) -> str:
+    """A short hash of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def canonical(value: Any) -> Any:
@@ -128,7 +144,8 @@ def canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _slug(settings: Settings) -> str:
+def slug(settings: Settings) -> str:
+    """What kind of network it is, in letters, digits and dashes."""
     if settings["model"] == "vit":
         return (
             f"vit-p{settings['patch_size']}-d{settings['embed_dim']}"
@@ -146,16 +163,30 @@ def _slug(settings: Settings) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}-{start}")
 
 
+def labels_of(settings: Settings) -> int:
+    """Images whose labels a run may use."""
+    budget: int = settings.get("label_budget") or settings["train_size"]
+    return budget
+
+
+def images_of(settings: Settings) -> int:
+    """Images that a run trains on: those with labels, less what early stopping holds out."""
+    labels = labels_of(settings)
+    return labels - labels // HELD_OUT if settings.get("early_stopping") else labels
+
+
 def steps_of(settings: Settings) -> int:
     """Optimiser steps of a run: every epoch drops the images that fill no batch."""
+    if settings.get("steps"):
+        return int(settings["steps"])
     whole, part = divmod(settings["epochs"], 1)
-    size, samples = settings["batch_size"], settings["train_size"]
+    size, samples = settings["batch_size"], images_of(settings)
     return int(whole) * (samples // size) + round(part * samples) // size
 
 
 def checked(defaults: Settings, own: Settings, where: str) -> Settings:
     """The resolved settings of an arm, after the checks that a schema cannot make."""
-    settings = {key: canonical(value) for key, value in {**defaults, **own}.items()}
+    settings = {key: canonical(value) for key, value in {**NEUTRAL, **defaults, **own}.items()}
     kind = settings["model"]
     for field in own:
         if field not in TRAINING_FIELDS + MODEL_FIELDS[kind]:
@@ -176,16 +207,16 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             f"config: {where}: optimizer muon works on the matrices of transformer blocks, and "
             f"model {kind!r} has none; choose adamw or sgd"
         )
-    if settings["batch_size"] > settings["train_size"]:
-        raise VitrailError(
-            f"config: {where}: batch_size {settings['batch_size']} is larger than "
-            f"train_size {settings['train_size']}"
-        )
+    _check_labels(settings, where)
     if steps_of(settings) < settings["evaluations"]:
+        asked = (
+            f"steps {settings['steps']} are"
+            if settings["steps"]
+            else f"epochs {settings['epochs']} of {images_of(settings)} images make "
+            f"{steps_of(settings)} steps of batch_size {settings['batch_size']},"
+        )
         raise VitrailError(
-            f"config: {where}: epochs {settings['epochs']} of {settings['train_size']} images make "
-            f"{steps_of(settings)} steps of batch_size {settings['batch_size']}, fewer than "
-            f"evaluations {settings['evaluations']}"
+            f"config: {where}: {asked} fewer than evaluations {settings['evaluations']}"
         )
     if settings["train_size"] + settings["validation"] > 60_000:
         raise VitrailError(
@@ -195,6 +226,31 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
     if kind == "vit" and settings["head_dim"] * settings["num_heads"] == settings["embed_dim"]:
         settings["head_dim"] = 0  # the usual width, asked for in other words
     return relevant(settings)
+
+
+def _check_labels(settings: Settings, where: str) -> None:
+    """There are so many labels, and they fill a batch."""
+    budget, size = settings.get("label_budget", 0), settings["train_size"]
+    # In the smallest class of MNIST (5) are 9 % of the images.
+    if budget and budget != size and (budget % NUM_CLASSES or budget > 0.85 * size):
+        raise VitrailError(
+            f"config: {where}: label_budget {budget} is shared equally by the {NUM_CLASSES} "
+            f"classes: choose a multiple of {NUM_CLASSES} up to {int(0.85 * size):,}, or all "
+            f"{size:,} of train_size"
+        )
+    if settings["batch_size"] > images_of(settings):
+        held = ", of which early_stopping holds a fifth out" if settings["early_stopping"] else ""
+        key = "label_budget" if budget else "train_size"
+        raise VitrailError(
+            f"config: {where}: batch_size {settings['batch_size']} is larger than "
+            f"{key} {labels_of(settings)}{held}"
+        )
+    if settings["start"] and (settings.get("pretrained") or settings["grow"] != "none"):
+        other = "grow" if settings["grow"] != "none" else "pretrained"
+        raise VitrailError(
+            f"config: {where}: start and {other} both say what the network starts from; leave "
+            "one of them out"
+        )
 
 
 def _check_vit(settings: Settings, where: str) -> None:

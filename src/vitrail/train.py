@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import resource
 import sys
@@ -27,12 +26,15 @@ from torch import Tensor, nn
 from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
 from vitrail.device import autocast, environment, faster_precision, pick_device
+from vitrail.distillation import distilled, taught
+from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
+from vitrail.few_labels import hold_out, with_labels
 from vitrail.files import read_json
 from vitrail.growing import Growth, first_stage
 from vitrail.model import seed_patches
-from vitrail.networks import build
+from vitrail.networks import build, load_run, load_start
 from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.run_folder import write_run
 from vitrail.sam import climbed
@@ -48,10 +50,14 @@ Found = dict[str, Any]  # the content of weights.json
 
 @dataclass
 class Log:
-    """What a training leaves: one row per evaluation, and the clock beside it."""
+    """What a training leaves: one row per evaluation, and the clock beside it.
+
+    `kept` is the place of the evaluation whose weights were kept, by default the last.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
+    kept: int = -1
 
 
 def pixels(images: np.ndarray, settings: Settings, device: torch.device) -> Tensor:
@@ -67,13 +73,12 @@ def batches(samples: int, settings: Settings, seed: int) -> Iterator[Tensor]:
     arms that are compared see the same images in the same order.
     """
     generator = torch.Generator().manual_seed(seed)
-    size = settings["batch_size"]
-    whole, part = divmod(settings["epochs"], 1)
-    for epoch in range(math.ceil(settings["epochs"])):
+    size, left = settings["batch_size"], steps_of(settings)
+    while left:
         order = torch.randperm(samples, generator=generator)
-        share = samples if epoch < whole else round(part * samples)
-        for start in range(0, share - size + 1, size):
-            yield order[start : start + size]
+        for chosen in order[: min(left, samples // size) * size].split(size):
+            yield chosen
+            left -= 1
 
 
 def moved(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
@@ -122,12 +127,20 @@ def important(
 
 
 def gradient(
-    network: nn.Module, batch: Batch, settings: Settings, device: torch.device, precision: str
+    network: nn.Module,
+    batch: Batch,
+    settings: Settings,
+    device: torch.device,
+    precision: str,
+    teacher: nn.Module | None = None,
 ) -> Tensor:
     """The loss of a batch, whose gradients are left in the network."""
     images, labels, weights = batch
     with autocast(device, precision):
-        loss = mean_loss(network(images), labels, weights, settings["label_smoothing"])
+        logits = network(images)
+        loss = mean_loss(logits, labels, weights, settings["label_smoothing"])
+    if teacher is not None:
+        loss = distilled(loss, logits, taught(teacher, images, precision))
     network.zero_grad(set_to_none=True)
     loss.backward()
     return loss.detach()
@@ -141,15 +154,22 @@ def fit(
     device: torch.device,
     precision: str,
     title: str,
+    teacher: nn.Module | None = None,
 ) -> Log:
     """Train in place and evaluate on the validation split at equal distances.
 
     The network after the last step is the result: the learning rate has decayed to
-    zero by then, and no step is picked by looking at an accuracy.
+    zero by then, and no step is picked by looking at an accuracy. Under `early_stopping`
+    a part of the labels is held out of training, and picks one.
     """
     from tqdm import tqdm
 
     settings = in_full(settings)
+    best = Best()
+    if settings["early_stopping"]:
+        data, held = hold_out(data, seed)
+        unseen = pixels(held.train_images, settings, device)
+        unseen_labels = torch.from_numpy(held.train_labels).long().to(device)
     train = pixels(data.train_images, settings, device)
     labels = torch.from_numpy(np.array(data.train_labels)).long().to(device)
     validation = pixels(data.validation_images, settings, device)
@@ -182,14 +202,17 @@ def fit(
         batch: Batch = moved(train[chosen], settings, moves), labels[chosen], None
         if settings["selection"] == "importance":
             batch = important(network, batch, settings, precision, draws)
-        losses.append(gradient(network, batch, settings, device, precision))
+        losses.append(gradient(network, batch, settings, device, precision, teacher))
         if settings["sam_radius"]:
             with climbed(network, settings["sam_radius"]):
-                gradient(network, batch, settings, device, precision)
+                gradient(network, batch, settings, device, precision, teacher)
         for optimizer in optimizers:
             optimizer.step()
         if step in points:
             train_loss = torch.stack(losses).double().mean().item()  # waits for the device
+            if settings["early_stopping"]:
+                loss, _ = score(logits_of(network, unseen, precision), unseen_labels)
+                best.look(network, loss)
             spent += time.perf_counter() - started
             value, accuracy = score(logits_of(network, validation, precision), validation_labels)
             log.history.append(
@@ -206,11 +229,20 @@ def fit(
             log.seconds.append({"step": step, "seconds": round(spent, 3)})
             bar.set_postfix(val_accuracy=f"{accuracy:.4f}")
             losses, started = [], time.perf_counter()
+    if settings["early_stopping"]:
+        best.restore(network)
+        log.kept = best.look_number
     return log
 
 
 def run(
-    settings: Settings, seed: int, mnist: Mnist, device: torch.device, weights: Found | None
+    settings: Settings,
+    seed: int,
+    mnist: Mnist,
+    device: torch.device,
+    weights: Found | None,
+    start: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> tuple[nn.Module, Log, np.ndarray, dict[str, Any]]:
     """One run: (trained network, log, test logits (10000, 10), summary).
 
@@ -221,16 +253,20 @@ def run(
     if precision == "auto":
         precision = faster_precision(device)
     data = split(mnist, settings["validation"], settings["train_size"])
-    network = build(first_stage(in_full(settings)), weights).to(device)
+    data = with_labels(data, settings.get("label_budget", 0), seed)
+    network = build(first_stage(in_full(settings)), weights)
+    if start is not None:
+        load_start(network, start)
+    network = network.to(device)
     name = run_id(arm_id(settings), seed)
     begun = time.perf_counter()
-    log = fit(network, data, settings, seed, device, precision, name)
+    log = fit(network, data, settings, seed, device, precision, name, teacher)
     # Of the network that is kept: one that grows has cost less at first.
     macs = count_macs(network, torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device))
     logits = logits_of(network, pixels(mnist.test_images, settings, device), precision).cpu()
     labels = torch.from_numpy(np.array(mnist.test_labels)).long()
     test_loss, test_accuracy = score(logits, labels)
-    last = log.history[-1]
+    last, kept = log.history[-1], log.history[log.kept]
     training_seconds = log.seconds[-1]["seconds"]
     summary = {
         "status": "finished",
@@ -242,9 +278,10 @@ def run(
         "seconds": round(time.perf_counter() - begun, 3),
         "train_samples_per_second": round(last["samples"] / max(training_seconds, 1e-3), 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "train_loss": last["train_loss"],
-        "val_loss": last["val_loss"],
-        "val_accuracy": last["val_accuracy"],
+        "kept_step": kept["step"],
+        "train_loss": kept["train_loss"],
+        "val_loss": kept["val_loss"],
+        "val_accuracy": kept["val_accuracy"],
         "test_loss": test_loss,
         "test_accuracy": test_accuracy,
         "test_errors": int((logits.argmax(dim=1) != labels).sum()),
@@ -253,24 +290,35 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train one arm with all its seeds.")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON of the arm")
+    parser = argparse.ArgumentParser(description="Train arms, each with all seeds.")
+    parser.add_argument(
+        "--settings", type=json.loads, required=True, help="JSON of an arm, or a list of arms"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--data", type=Path, required=True, help="folder of the MNIST files")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the run folders")
+    parser.add_argument(
+        "--study", type=Path, required=True, help="folder of runs/ and pretraining/"
+    )
     parser.add_argument("--weights", type=Path, help="weights.json, for a pretrained arm")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     arguments = parser.parse_args()
 
-    settings = arguments.settings
     device = pick_device(arguments.device)
     torch.set_num_threads(1)
     # cuBLAS asks for this before it promises the same bits twice.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    asked = arguments.settings
+    for settings in asked if isinstance(asked, list) else [asked]:
+        train_arm(settings, arguments, device)
+
+
+def train_arm(settings: Settings, arguments: argparse.Namespace, device: torch.device) -> None:
+    """Every seed of an arm into its run folder, or why it cannot be run."""
     weights = read_json(arguments.weights) if arguments.weights else None
     facts = environment(device) | {"data": read_json(arguments.data / "source.json")}
-    folders = {seed: arguments.runs / run_id(arm_id(settings), seed) for seed in arguments.seeds}
+    runs = arguments.study / "runs"
+    folders = {seed: runs / run_id(arm_id(settings), seed) for seed in arguments.seeds}
     if settings.get("pretrained") and (weights is None or weights["status"] != "available"):
         reason = weights["reason"] if weights else "weights.json was not given"
         for seed, folder in folders.items():
@@ -278,8 +326,12 @@ def main() -> None:
         print(f"train: {arm_id(settings)} not run: {reason}")
         return
     mnist = load_mnist(arguments.data, verify=True)
+    start = arguments.study / "pretraining" / settings["start"] if settings.get("start") else None
     for seed, folder in folders.items():
-        network, log, logits, summary = run(settings, seed, mnist, device, weights)
+        teacher = None
+        if settings.get("teacher"):
+            teacher = load_run(runs / run_id(settings["teacher"], seed)).to(device)
+        network, log, logits, summary = run(settings, seed, mnist, device, weights, start, teacher)
         tables = {"history.csv": log.history, "timing.csv": log.seconds}
         write_run(folder, settings, seed, summary, facts, (network, tables, logits))
         print(f"train: {folder.name} test accuracy {summary['test_accuracy']:.4f}")

@@ -58,7 +58,13 @@ CODE_TRAIN = [
         "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
     ),
     *source("sam.py", "selection.py", "growing.py"),
+    *source("few_labels.py", "early_stopping.py", "distillation.py"),
     *source("run_folder.py", "settings.py"),
+]
+CODE_PRETRAIN = [
+    *CODE_MODEL,
+    *source("pretraining/*.py", "formula/*.py", "optimizers.py", "muon.py", "data.py"),
+    *source("device.py", "settings.py"),
 ]
 CODE_QUESTIONS = source(
     "analysis.py",
@@ -96,7 +102,12 @@ def part_of_config(stem):
         for name in STEMS
         if name != stem
     }
-    return {**config, "questions": {**others, stem: config["questions"][stem]}}
+    starts = any(PLAN.arms[arm].settings.get("start") for arm in PLAN.arms_of(stem))
+    return {
+        **config,
+        "pretraining": config["pretraining"] if starts else {},
+        "questions": {**others, stem: config["questions"][stem]},
+    }
 
 
 def run_files(arms, names):
@@ -139,19 +150,30 @@ def settings_of(wildcards):
     return as_json(PLAN.arms[wildcards.arm].settings)
 
 
-def needs_weights(arm):
-    return bool(PLAN.arms[arm].settings.get("pretrained"))
+def weights_for(arms):
+    """weights.json if one of the arms starts from ImageNet weights."""
+    asked = any(PLAN.arms[arm].settings.get("pretrained") for arm in arms)
+    return rules.imagenet_weights.output if asked else []
 
 
-def weights_of(wildcards):
-    """weights.json for a pretrained arm, nothing for the others."""
-    return rules.imagenet_weights.output if needs_weights(wildcards.arm) else []
+def starts_of(arms):
+    """The pretrainings of this study that some arms start from, and the runs they learn from."""
+    needed = []
+    for arm in arms:
+        start, teacher = (
+            PLAN.arms[arm].settings.get(key) for key in ("start", "teacher")
+        )
+        if start:
+            needed.append(f"{RESULTS}/{STUDY}/pretraining/{start}/summary.json")
+        if teacher:
+            needed += run_files([teacher], ["summary.json"])
+    return sorted(set(needed))
 
 
 def training_work(arm):
     """Rough work of an arm, to start the longest trainings first."""
     settings = PLAN.arms[arm].settings
-    images = settings["epochs"] * settings["train_size"]
+    images = study_settings.steps_of(settings) * settings["batch_size"]
     if settings["model"] == "cnn":
         return images * settings["channels"] ** 2 * 300
     if "patch_size" not in settings:
@@ -166,17 +188,38 @@ def training_work(arm):
     )
 
 
+def training_together():
+    """Name, seeds and arms of each rule that trains a method at all its label budgets.
+
+    They are so short that starting a process for each would cost as much as the training.
+    """
+    groups = {}
+    for arm, one in PLAN.arms.items():
+        if one.job:
+            groups.setdefault((one.job, one.seeds), []).append(arm)
+    several = len({job for job, _ in groups}) < len(groups)
+    return [
+        (
+            f"train_{job}" + (f"_seeds_{'_'.join(map(str, seeds))}" if several else ""),
+            seeds,
+            arms,
+        )
+        for (job, seeds), arms in groups.items()
+    ]
+
+
 def training_rules():
-    """Name, priority, seeds and arms of each rule that trains.
+    """Name, priority, seeds and arms of each rule that trains arms one by one.
 
     The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
     their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
     started last would keep a single core busy at the end.
     """
-    work = {arm: training_work(arm) * len(PLAN.arms[arm].seeds) for arm in PLAN.arms}
+    alone = {arm: one for arm, one in PLAN.arms.items() if not one.job}
+    work = {arm: training_work(arm) * len(one.seeds) for arm, one in alone.items()}
     long = 2 * sum(work.values()) / len(work)
     groups = {}
-    for arm, one in PLAN.arms.items():
+    for arm, one in alone.items():
         first = work[arm] > long
         name = "train_longest" if first else "train"
         if one.seeds != PLAN.seeds:
@@ -187,4 +230,5 @@ def training_rules():
 
 wildcard_constraints:
     arm="|".join(map(re.escape, PLAN.arms)),
+    start="|".join(map(re.escape, PLAN.pretrainings)) or "none",
     stem="|".join(STEMS),

@@ -10,7 +10,8 @@ for name, priority, seeds, arms in training_rules():
             name
         input:
             data=MNIST,
-            weights=weights_of,
+            weights=lambda wildcards: weights_for([wildcards.arm]),
+            starts=lambda wildcards: starts_of([wildcards.arm]),
             code=CODE_TRAIN,
         output:
             expand(
@@ -33,7 +34,7 @@ for name, priority, seeds, arms in training_rules():
             settings=settings_of,
             seeds=" ".join(map(str, seeds)),
             device=config["device"],
-            runs=lambda wildcards, output: Path(output[0]).parents[1],
+            study=lambda wildcards, output: Path(output[0]).parents[2],
             weights=lambda wildcards, input: (
                 f"--weights {input.weights}" if input.weights else ""
             ),
@@ -41,5 +42,43 @@ for name, priority, seeds, arms in training_rules():
             "Train {wildcards.arm}"
         shell:
             "python -m vitrail.train --settings {params.settings:q}"
-            " --seeds {params.seeds} --data results/data --runs {params.runs}"
+            " --seeds {params.seeds} --data results/data --study {params.study}"
+            " --device {params.device} {params.weights} > {log} 2>&1"
+
+
+# A method at all its label budgets is one job: each run is as short as starting a process.
+for name, seeds, arms in training_together():
+
+    rule:
+        name:
+            name
+        input:
+            data=MNIST,
+            weights=weights_for(arms),
+            starts=starts_of(arms),
+            code=CODE_TRAIN,
+        output:
+            run_files(arms, study_settings.RUN_FILES),
+        log:
+            f"{RESULTS}/{STUDY}/logs/train/{name}.log",
+        priority: 10
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            gpu=int(config["device"] == "cuda"),
+            mem_mb=2000,
+        params:
+            settings=as_text([PLAN.arms[arm].settings for arm in arms]),
+            seeds=" ".join(map(str, seeds)),
+            device=config["device"],
+            study=lambda wildcards, output: Path(output[0]).parents[2],
+            weights=lambda wildcards, input: (
+                f"--weights {input.weights}" if input.weights else ""
+            ),
+        message:
+            f"Train {name.removeprefix('train_').replace('__', ': ')}"
+        shell:
+            "python -m vitrail.train --settings {params.settings:q}"
+            " --seeds {params.seeds} --data results/data --study {params.study}"
             " --device {params.device} {params.weights} > {log} 2>&1"

@@ -14,6 +14,7 @@ from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments import figures
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
+from vitrail.settings import Settings, labels_of
 
 
 def accuracy(study: Study, experiment: Experiment, arm: str) -> Estimate:
@@ -35,13 +36,15 @@ def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:
     for member in experiment.members:
         mine = runs[(runs["arm"] == member.name) & (runs["status"] == "finished")]
         value = estimate(mine["test_accuracy"].tolist()) if len(mine) else estimate([])
-        gap = difference(study, experiment, member.name, experiment.reference)
+        reference = experiment.reference_of(member).name
+        gap = difference(study, experiment, member.name, reference)
         rows.append(
             {
                 "experiment": experiment.name,
                 "arm": member.name,
                 "label": member.label,
                 "model": member.arm.settings["model"],
+                "reference": reference,
                 "seeds": value.n,
                 "status": "finished" if value.n else "not run",
                 "test_accuracy": value.mean,
@@ -104,6 +107,7 @@ def decided(study: Study, experiment: Experiment) -> list[Claim]:
             experiment.member(str(claim["better"])).label,
             experiment.member(str(claim["worse"])).label,
             difference(study, experiment, str(claim["better"]), str(claim["worse"])),
+            claim.get("by", 0),
         )
         for claim in experiment.claims
     ]
@@ -111,15 +115,18 @@ def decided(study: Study, experiment: Experiment) -> list[Claim]:
 
 def budget(experiment: Experiment, study: Study) -> str:
     """n, budget and hardware, for captions."""
-    asked = {
-        (member.arm.settings["epochs"], member.arm.settings["train_size"])
-        for member in experiment.members
-    }
+    asked = dict.fromkeys(spent_words(member.arm.settings) for member in experiment.members)
     seeds = len(experiment.seeds)
-    spent = " or ".join(
-        f"{counted(epochs, 'epoch')} of {size:,} images" for epochs, size in sorted(asked)
-    )
+    spent = " or ".join(asked)
     return f"{counted(seeds, 'seed')} per arm, {spent}; {study.hardware}"
+
+
+def spent_words(settings: Settings) -> str:
+    """How long an arm is trained on how many images."""
+    images = f"{labels_of(settings):,}"
+    if settings.get("steps"):
+        return f"{settings['steps']:,} steps of {settings['batch_size']} out of {images} images"
+    return f"{counted(settings['epochs'], 'epoch')} of {images} images"
 
 
 def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
@@ -132,7 +139,7 @@ def table_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) ->
             ],
             "Difference": [
                 "reference"
-                if row["arm"] == experiment.reference and row["seeds"]
+                if row["arm"] == row["reference"] and row["seeds"]
                 else points(Estimate(row["difference"], row["difference_half_width"], row["seeds"]))
                 for row in table.to_dict("records")
             ],

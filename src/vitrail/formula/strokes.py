@@ -76,8 +76,7 @@ class Strokes:
         wide, high = (self.scaling * wide).exp(), (self.scaling * high).exp()
         slant = self.shear * slant
         turn = torch.stack([cosine, sine, -sine, cosine], dim=1).view(-1, 2, 2)
-        one, zero = torch.ones_like(wide), torch.zeros_like(wide)
-        stretch = torch.stack([wide, zero, slant, high], dim=1).view(-1, 2, 2)
+        stretch = torch.stack([wide, torch.zeros_like(wide), slant, high], dim=1).view(-1, 2, 2)
         return stretch @ turn
 
 
@@ -116,7 +115,7 @@ def draw(points: Tensor, ink: Tensor, width: Tensor) -> Tensor:
     pixel = torch.arange(IMAGE_SIZE) - (IMAGE_SIZE - 1) / 2
     apart = (points[:, None] - pixel[:, None, None]) / width[:, None, None, None]
     profile = torch.exp(-0.5 * apart.square())  # (B, 28, P, 2)
-    profile = profile.unbind(3)
+    across, down = profile.unbind(3)
     # Without saturation the middle of a line would have sqrt(2 pi) times `width` of ink.
-    dark = torch.bmm(profile[1] * (ink / width[:, None])[:, None], profile[0].transpose(1, 2))
+    dark = torch.bmm(down * (ink / width[:, None])[:, None], across.transpose(1, 2))
     return (0.8 * dark).clamp_(max=1).unsqueeze_(1)

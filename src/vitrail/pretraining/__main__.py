@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vitrail.data import load_mnist, split
@@ -19,16 +20,20 @@ from vitrail.pretraining.learn import learn, mean_image_loss
 from vitrail.pretraining.recipe import read_recipe
 from vitrail.run_folder import finite, write_rows
 
-# Whatever a study holds out for its choices: the same last images are held out here.
-VALIDATION = 5000
+VALIDATION = 5000  # images held out where the settings say nothing: the config's data.validation
+
+
+def unlabelled(asked: dict[str, Any], data: Path) -> np.ndarray:
+    """The training images before the validation split, (N, 28, 28) uint8.
+
+    The only part of MNIST that a pretraining is handed, and only with `images: digits`.
+    """
+    mnist = load_mnist(data, verify=True)
+    return split(mnist, asked.get("validation", VALIDATION)).train_images
 
 
 def pretrain(asked: dict[str, Any], data: Path, out: Path, device: torch.device) -> dict[str, Any]:
-    """Pretrain and write the folder; gives what stands in its summary.json.
-
-    Of MNIST only the training images before the validation split are handed on, without
-    their labels, and only a recipe with `images: digits` looks at them.
-    """
+    """Pretrain and write the folder; gives what stands in its summary.json."""
     from safetensors.torch import save_file
 
     model = asked["model"]
@@ -37,8 +42,9 @@ def pretrain(asked: dict[str, Any], data: Path, out: Path, device: torch.device)
     if precision == "auto":
         precision = faster_precision(device)
     facts = environment(device)
-    digits = split(load_mnist(data, verify=True), VALIDATION).train_images
+    digits = None
     if recipe["images"] == "digits":
+        digits = unlabelled(asked, data)
         facts |= {"data": read_json(data / "source.json")}
     begun = time.perf_counter()
     weights, log = learn(recipe, model, digits, device, precision)

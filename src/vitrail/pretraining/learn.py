@@ -80,7 +80,7 @@ def normalised(images: Tensor, settings: Settings) -> Tensor:
 def learn(
     recipe: dict[str, Any],
     settings: Settings,
-    digits: np.ndarray,
+    digits: np.ndarray | None,
     device: torch.device,
     precision: str,
 ) -> tuple[dict[str, Tensor], Log]:
@@ -127,7 +127,7 @@ def learn(
     return {name: value.cpu() for name, value in task.weights().items()}, log
 
 
-def mean_image_loss(recipe: dict[str, Any], settings: Settings, digits: np.ndarray) -> float:
+def mean_image_loss(recipe: dict[str, Any], settings: Settings, digits: np.ndarray | None) -> float:
     """Mean squared error of drawing every pixel's mean: what a masked autoencoder must beat."""
     few = -(-SAMPLE // recipe["batch_size"])
     drawn: list[Batch] = list(itertools.islice(batches({**recipe, "steps": few}, digits), few))

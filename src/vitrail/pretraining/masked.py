@@ -67,6 +67,8 @@ class MaskedAutoencoder(nn.Module):
 class Decoder(nn.Module):
     """Tokens of the shown patches -> pixels of all: (B, shown, D) -> (B, N, C*P*P)."""
 
+    positions: Tensor
+
     def __init__(self, network: VisionTransformer, depth: int) -> None:
         super().__init__()
         block = network.blocks[0]

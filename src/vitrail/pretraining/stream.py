@@ -17,8 +17,8 @@ IMAGES, LABELS = 2**32, 2 * 2**32
 Batch = tuple[Tensor, Tensor]  # images (B, 1, 28, 28) in [0, 1], labels (B,)
 
 
-def batches(recipe: dict[str, Any], digits: np.ndarray) -> Iterator[Batch]:
-    """`steps` batches of a recipe, on the CPU; `digits` (N, 28, 28) uint8 are unlabelled.
+def batches(recipe: dict[str, Any], digits: np.ndarray | None) -> Iterator[Batch]:
+    """`steps` batches of a recipe, on the CPU; `digits` (N, 28, 28) uint8 for `images: digits`.
 
     With `shuffled_labels` each label is drawn anew, whatever the image shows: what such a
     pretraining gives comes from the images and the steps, and not from the task.
@@ -26,6 +26,7 @@ def batches(recipe: dict[str, Any], digits: np.ndarray) -> Iterator[Batch]:
     draws = torch.Generator().manual_seed(IMAGES + recipe["seed"])
     size = recipe["batch_size"]
     if recipe["images"] == "digits":
+        assert digits is not None
         pool = torch.from_numpy(np.array(digits))
         for _ in range(recipe["steps"]):
             chosen = torch.randint(len(pool), (size,), generator=draws)

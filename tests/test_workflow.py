@@ -525,7 +525,6 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "complexity_plan.py": "Snakemake reads it when it parses",
-    "pretraining_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",
     "timing_settings.py": "",

@@ -31,12 +31,12 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def json_params(text: str, command: str) -> Any:
-    """The JSON of a command's `--params`; what is none is named in a `VitrailError`."""
+def json_params(text: str, command: str, option: str = "--params") -> Any:
+    """The JSON of a command's option; what is none is named in a `VitrailError`."""
     try:
         return json.loads(text)
     except ValueError as error:
-        raise VitrailError(f"--params of {command} is not JSON: {error}") from error
+        raise VitrailError(f"{option} of {command} is not JSON: {error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,20 +14,21 @@ from vitrail.files import read_json
 from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings
 
 IN_CHANS = 1
+HEAD = "head."  # how the names of a classifier's weights begin, in timm's models too
 # Up to about so many tokens the fused kernel's fixed cost is more than it saves: a training
 # step of the base ViT with 17 tokens is 1.1 to 1.3 times faster written out (one CPU core).
 SHORT = 64
 
 
 class SmallCnn(nn.Module):
-    """The yardstick: three 3x3 convolutions and a linear head, (B, 1, 28, 28) -> (B, 10).
+    """The yardstick: three 3x3 convolutions and a linear head, (B, 1, 28, 28) -> (B, classes).
 
     Convolution with stride 2, batch norm and ReLU, three times, with `channels`,
     2 `channels` and 4 `channels` maps; then the mean over the last 4x4 map. `channels`
     sets the number of parameters, which the study matches to the base ViT.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
         widths = [IN_CHANS, channels, 2 * channels, 4 * channels]
         self.features = nn.Sequential(
@@ -40,7 +41,7 @@ class SmallCnn(nn.Module):
                 for before, after in pairwise(widths)
             )
         )
-        self.head = nn.Linear(widths[-1], NUM_CLASSES)
+        self.head = nn.Linear(widths[-1], num_classes)
         # The layout that CPU convolutions are fastest in: 1.6 times the images per second.
         self.to(memory_format=torch.channels_last)
 
@@ -50,27 +51,27 @@ class SmallCnn(nn.Module):
 
 
 class PixelMlp(nn.Sequential):
-    """A network without any notion of an image: (B, 1, 28, 28) -> (B, 10).
+    """A network without any notion of an image: (B, 1, 28, 28) -> (B, classes).
 
     Two hidden layers of `hidden` units with ReLU on the flattened pixels.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, num_classes: int = NUM_CLASSES) -> None:
         super().__init__(
             nn.Flatten(),
             nn.Linear(IN_CHANS * IMAGE_SIZE**2, hidden),
             nn.ReLU(),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(hidden, NUM_CLASSES),
+            nn.Linear(hidden, num_classes),
         )
 
 
 class LogisticRegression(nn.Sequential):
-    """Multinomial logistic regression on the pixels: (B, 1, 28, 28) -> (B, 10)."""
+    """Multinomial logistic regression on the pixels: (B, 1, 28, 28) -> (B, classes)."""
 
-    def __init__(self) -> None:
-        super().__init__(nn.Flatten(), nn.Linear(IN_CHANS * IMAGE_SIZE**2, NUM_CLASSES))
+    def __init__(self, num_classes: int = NUM_CLASSES) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(IN_CHANS * IMAGE_SIZE**2, num_classes))
 
 
 def fuses(settings: Settings) -> bool:
@@ -79,10 +80,12 @@ def fuses(settings: Settings) -> bool:
     return side**2 > SHORT
 
 
-def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Module:
+def build(
+    settings: Settings, weights: dict[str, Any] | None = None, num_classes: int = NUM_CLASSES
+) -> nn.Module:
     """The network of an arm, freshly initialised (or pretrained, for such an arm).
 
-    Takes images (B, 1, 28, 28) and gives logits (B, 10). `weights` is what
+    Takes images (B, 1, 28, 28) and gives logits (B, num_classes). `weights` is what
     `vitrail.weights` found; only arms with `pretrained` need it.
 
     Raises:
@@ -96,26 +99,26 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
         return VisionTransformer(
             img_size=IMAGE_SIZE,
             in_chans=IN_CHANS,
-            num_classes=NUM_CLASSES,
+            num_classes=num_classes,
             fused_attn=fuses(settings),
             **arguments,
         )
     if kind == "cnn":
-        return SmallCnn(settings["channels"])
+        return SmallCnn(settings["channels"], num_classes)
     if kind == "mlp":
-        return PixelMlp(settings["hidden"])
+        return PixelMlp(settings["hidden"], num_classes)
     if kind == "logistic":
-        return LogisticRegression()
-    return _timm_model(settings, weights)
+        return LogisticRegression(num_classes)
+    return _timm_model(settings, weights, num_classes)
 
 
-def _timm_model(settings: Settings, weights: dict[str, Any] | None) -> nn.Module:
-    """A timm ViT adapted to MNIST: 28 pixels, one channel, ten classes."""
+def _timm_model(settings: Settings, weights: dict[str, Any] | None, num_classes: int) -> nn.Module:
+    """A timm ViT adapted to MNIST: 28 pixels, one channel, its own head."""
     adapted = {
         "img_size": IMAGE_SIZE,
         "patch_size": settings["patch_size"],
         "in_chans": IN_CHANS,
-        "num_classes": NUM_CLASSES,
+        "num_classes": num_classes,
     }
     name = settings["timm_model"]
     if settings["pretrained"]:
@@ -146,16 +149,32 @@ def _check_pixels(settings: Settings, weights: dict[str, Any]) -> None:
             )
 
 
-def load_start(network: nn.Module, folder: Path) -> None:
-    """TO BE REPLACED at merge."""
+def load_start(network: nn.Module, path: Path) -> None:
+    """Give a network the trunk of one that `vitrail.pretraining` wrote; its head stays as it is.
+
+    Every weight comes from the file `model.safetensors` but those of the head (`head.*`),
+    whose outputs were other classes, or pixels.
+
+    Raises:
+        VitrailError: the file is missing or damaged, or its trunk is not the network's.
+    """
     from safetensors.torch import load_file
 
-    state = {
-        key: value
-        for key, value in load_file(folder / "model.safetensors").items()
-        if not key.startswith("head.")
-    }
-    network.load_state_dict(state, strict=False)
+    again = f"delete the folder {path.parent} and run the same command again"
+    try:
+        found = load_file(path)
+    except Exception as error:  # safetensors raises its own errors
+        raise VitrailError(f"{path} is missing or damaged ({error}); {again}") from error
+    trunk = {name: value for name, value in found.items() if not name.startswith(HEAD)}
+    own = {name: v for name, v in network.state_dict().items() if not name.startswith(HEAD)}
+    wrong = sorted(trunk.keys() ^ own.keys())
+    wrong += [name for name in trunk.keys() & own.keys() if trunk[name].shape != own[name].shape]
+    if wrong:
+        raise VitrailError(
+            f"{path} does not fit the network: {wrong[0]} ({len(wrong)} in all) is missing or of "
+            "another shape on one side; a start needs the model settings of its pretraining"
+        )
+    network.load_state_dict(trunk, strict=False)
 
 
 def load_run(folder: Path) -> nn.Module:

@@ -18,7 +18,7 @@ from vitrail.asked import every_arm
 from vitrail.config import STEMS, Config
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import write_text
-from vitrail.pretraining_plan import Starts
+from vitrail.pretraining.plan import Starts
 from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
 from vitrail.settings import Settings, arm_id, checked, run_id
 

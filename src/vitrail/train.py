@@ -256,7 +256,7 @@ def run(
     data = with_labels(data, settings.get("label_budget", 0), seed)
     network = build(first_stage(in_full(settings)), weights)
     if start is not None:
-        load_start(network, start)
+        load_start(network, start / "model.safetensors")
     network = network.to(device)
     name = run_id(arm_id(settings), seed)
     begun = time.perf_counter()

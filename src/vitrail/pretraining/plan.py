@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vitrail.errors import VitrailError
+from vitrail.pretraining.recipe import read_recipe
 from vitrail.settings import MODEL_FIELDS, Settings, canonical, digest, slug
 
 Recipe = dict[str, Any]
@@ -30,18 +31,16 @@ def pretraining_of(settings: Settings, recipes: dict[str, Recipe], where: str) -
             f"config: {where}: start names the pretraining {name!r}, but the recipes under "
             f"pretraining are: {known}"
         )
-    recipe = {key: canonical(value) for key, value in recipes[name].items()}
     kind = settings["model"]
     if kind in ("mlp", "logistic"):
         raise VitrailError(f"config: {where}: start works on model vit, cnn or timm, not {kind!r}")
-    if recipe["optimizer"] == "muon" and kind == "cnn":
-        raise VitrailError(
-            f"config: {where}: the pretraining {name!r} uses muon, which works on the matrices of "
-            "transformer blocks; a cnn needs a recipe with adamw"
-        )
     fields = [*SHARED_FIELDS, *MODEL_FIELDS[kind]]
     model = {field: settings[field] for field in fields if field in settings}
-    return {"recipe": recipe, "model": model}
+    try:
+        recipe = read_recipe(recipes[name], model)
+    except VitrailError as error:
+        raise VitrailError(f"config: {where}: start {name}: {error}") from error
+    return {"recipe": {key: canonical(value) for key, value in recipe.items()}, "model": model}
 
 
 def pretraining_id(name: str, pretraining: Settings) -> str:

@@ -1,0 +1,100 @@
+"""The command line of the step: one recipe, one folder, whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vitrail.data import load_mnist, split
+from vitrail.device import environment, faster_precision, pick_device
+from vitrail.errors import run_command
+from vitrail.files import json_params, read_json, sha256, whole_folder, write_json
+from vitrail.pretraining.learn import learn, mean_image_loss
+from vitrail.pretraining.recipe import read_recipe
+from vitrail.run_folder import finite, write_rows
+
+VALIDATION = 5000  # images held out where the settings say nothing: the config's data.validation
+
+
+def unlabelled(asked: dict[str, Any], data: Path) -> np.ndarray:
+    """The training images before the validation split, (N, 28, 28) uint8.
+
+    The only part of MNIST that a pretraining is handed, and only with `images: digits`.
+    """
+    mnist = load_mnist(data, verify=True)
+    return split(mnist, asked.get("validation", VALIDATION)).train_images
+
+
+def pretrain(asked: dict[str, Any], data: Path, out: Path, device: torch.device) -> dict[str, Any]:
+    """Pretrain and write the folder; gives what stands in its summary.json."""
+    from safetensors.torch import save_file
+
+    model = asked["model"]
+    recipe = read_recipe(asked["recipe"], model)
+    precision = model["precision"]
+    if precision == "auto":
+        precision = faster_precision(device)
+    facts = environment(device)
+    digits = None
+    if recipe["images"] == "digits":
+        digits = unlabelled(asked, data)
+        facts |= {"data": read_json(data / "source.json")}
+    begun = time.perf_counter()
+    weights, log = learn(recipe, model, digits, device, precision)
+    last, seconds = log.history[-1], log.seconds[-1]["seconds"]
+    summary = {
+        "status": "finished",
+        "precision_used": precision,
+        "samples": last["samples"],
+        "seconds": round(time.perf_counter() - begun, 3),
+        "samples_per_second": round(last["samples"] / max(seconds, 1e-3), 1),
+        "train_loss": last["train_loss"],
+    }
+    if recipe["task"] == "classify":
+        summary |= {
+            "train_accuracy": last["train_accuracy"],
+            "chance_accuracy": 1 / recipe["classes"],
+        }
+    else:
+        summary["mean_image_loss"] = mean_image_loss(recipe, model, digits)
+    with whole_folder(out) as draft:
+        write_json(draft / "config.json", {"recipe": recipe, "model": model})
+        write_json(draft / "env.json", facts)
+        write_rows(draft / "history.csv", log.history)
+        write_rows(draft / "timing.csv", log.seconds)
+        save_file({k: v.contiguous() for k, v in weights.items()}, draft / "model.safetensors")
+        sums = {path.name: sha256(path) for path in sorted(draft.iterdir())}
+        write_json(draft / "summary.json", {**finite(summary), "files": sums})
+    return summary
+
+
+def main() -> None:
+    """Command line of the step."""
+    parser = argparse.ArgumentParser(
+        prog="vitrail.pretraining", description="Pretrain a network without foreign weights (Q8)."
+    )
+    parser.add_argument("--settings", required=True, help="JSON with recipe and model")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the MNIST files")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    arguments = parser.parse_args()
+
+    device = pick_device(arguments.device)
+    torch.set_num_threads(1)
+    # cuBLAS asks for this before it promises the same bits twice.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    asked = json_params(arguments.settings, "vitrail.pretraining", "--settings")
+    summary = pretrain(asked, arguments.data, arguments.out, device)
+    print(f"pretraining: {arguments.out.name} {json.dumps(finite(summary))}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -11,6 +11,7 @@ from vitrail.files import read_json
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
+from vitrail.questions.transfer import small_data
 from vitrail.questions.transfer.calls import input_table
 from vitrail.questions.transfer.pairs import head_to_head, mcnemar_markdown
 from vitrail.settings import steps_of
@@ -40,13 +41,16 @@ def answer(study: Study) -> Answer:
         pairs += head_to_head(study, experiment)
     result.data["mcnemar"] = pd.DataFrame(pairs)
     result.tables["mcnemar"] = mcnemar_markdown(pairs)
-    tables = add(study, result, "q8_transfer")
+    labels = small_data.add(study, result)
+    few = small_data.over_budgets(study)
+    tables = add(study, result, "q8_transfer", elsewhere=(few.name,) if few else ())
     result.sentence = " ".join(
         [
             "timm's ViT-S refuses 28-pixel images because its patch embedding asserts 224 and its "
             "positional embedding has 197 rows; `img_size=28`, a `patch_size` that divides it and "
             "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
-            *(sentence(result.numbers[name]) for name in tables),
+            *(sentence(result.numbers[name]) for name in tables if not few or name != few.name),
+            labels,
             imagenet_words(study, weights),
         ]
     )

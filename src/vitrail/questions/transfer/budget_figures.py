@@ -1,0 +1,90 @@
+"""Q8d's figures: accuracy against the number of labels, and the gains side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from vitrail import style
+from vitrail.questions.transfer.budgets import clear
+from vitrail.runs import Experiment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LINES = 6  # more lines in a panel cannot be told apart
+LINEAR = 1.0  # points; beyond, the axis of gains is logarithmic
+TICKS = [-30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0]
+
+
+def drawn(table: pd.DataFrame) -> list[str]:
+    """The methods with the most budgets, in the order of the config."""
+    counts = table[table["seeds"] > 0].groupby("method", sort=False)["label_budget"].nunique()
+    return list(counts[counts == counts.max()].index)[:LINES] if len(counts) else []
+
+
+def curves(table: pd.DataFrame, experiment: Experiment) -> Figure:
+    """Error rate against labels, both logarithmic, with 95 % intervals."""
+    import matplotlib.pyplot as plt
+
+    drawing, axes = plt.subplots(figsize=(style.WIDTH, 3.6))
+    for colour, marker, method in zip(style.SERIES, "osD^vP*", drawn(table), strict=False):
+        mine = table[(table["method"] == method) & (table["seeds"] > 0)].sort_values("label_budget")
+        axes.errorbar(
+            mine["label_budget"],
+            100 * (1 - mine["accuracy"]),
+            yerr=100 * mine["accuracy_half_width"].fillna(0),
+            color=colour, marker=marker, markersize=5, capsize=3,
+            label=experiment.methods[method],
+        )  # fmt: skip
+    style.plain_log_ticks(axes)
+    axes.set_xscale("log")
+    budgets = sorted(table["label_budget"].unique())
+    axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
+    axes.xaxis.set_minor_locator(style.no_ticks())
+    axes.set(xlabel="labelled images", ylabel="test error (%)")
+    axes.legend(loc="upper right", fontsize=8)
+    return drawing
+
+
+def gains(table: pd.DataFrame) -> Figure:
+    """A panel per budget that most methods have: gain over the reference with its interval."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    tried = table[table["gain"].notna()]
+    counts = tried.groupby("label_budget")["method"].nunique()
+    budgets = sorted(counts[counts >= counts.max() / 2].index) if len(counts) else []
+    methods = list(dict.fromkeys(tried["method"]))
+    height = 0.9 + 0.24 * max(4, len(methods))
+    drawing, panels = plt.subplots(
+        1, max(1, len(budgets)), figsize=(style.WIDTH, height), sharey=True, squeeze=False
+    )
+    labels = dict(zip(tried["method"], tried["label"], strict=True))
+    for axes, budget in zip(panels[0], budgets, strict=False):
+        mine = tried[tried["label_budget"] == budget].set_index("method")
+        sure = set(clear(mine.reset_index())["method"])
+        for place, method in enumerate(methods):
+            if method not in mine.index:
+                continue
+            row = mine.loc[method]
+            told = method in sure
+            axes.errorbar(
+                100 * row["gain"], place,
+                xerr=0 if pd.isna(row["gain_half_width"]) else 100 * row["gain_half_width"],
+                fmt="o", markersize=5, capsize=3,
+                color=style.COLOURS["vit" if told else "reference"],
+                markerfacecolor=style.COLOURS["vit"] if told else "white",
+            )  # fmt: skip
+        axes.axvline(0, color=style.INK, linewidth=0.8)
+        axes.set_xscale("symlog", linthresh=LINEAR)
+        axes.xaxis.set_major_locator(FixedLocator(TICKS))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        axes.set_title(f"{budget:,} labels")
+        axes.grid(axis="y", visible=False)
+    panels[0][0].set_yticks(range(len(methods)), [labels[method] for method in methods])
+    panels[0][0].set_ylim(len(methods) - 0.5, -0.5)
+    drawing.supxlabel("gain over the reference (points)", fontsize=9)
+    return drawing

@@ -1,0 +1,85 @@
+"""Q8d: what makes a transformer work on few labels, for the report."""
+
+from __future__ import annotations
+
+from vitrail.analysis import counted
+from vitrail.questions.answer import Answer
+from vitrail.questions.experiments.common import decided, findings_markdown
+from vitrail.questions.experiments.figures import markdown
+from vitrail.questions.study import Study
+from vitrail.questions.transfer import budget_figures, budget_words
+from vitrail.questions.transfer.budgets import by_method
+from vitrail.runs import Experiment
+
+NOTHING = "<!-- no experiment over label budgets under this question -->\n"
+
+
+def over_budgets(study: Study) -> Experiment | None:
+    """The experiment that this part shows: the first of Q8 over label budgets."""
+    return next((about for about in study.plan.of_question("q8_transfer") if about.methods), None)
+
+
+def add(study: Study, result: Answer) -> str:
+    """Add tables, figures and data of the small-data study; gives its sentence for the answer."""
+    experiment = over_budgets(study)
+    if experiment is None:
+        result.tables["label_budgets"] = NOTHING
+        return ""
+    table = by_method(study, experiment)
+    result.data["label_budgets"] = table
+    result.figures["label_curves"] = budget_figures.curves(table, experiment)
+    result.figures["label_gains"] = budget_figures.gains(table)
+    reference = experiment.methods[experiment.reference]
+    runs = (
+        f"{counted(len(experiment.seeds), 'subset')} of the labels, each with its own start; "
+        f"{study.hardware}"
+    )
+    shown = budget_words.most_shared(table)
+    result.tables["label_budgets"] = "\n\n".join(
+        filter(
+            None,
+            [
+                f"### {experiment.title} {{#sec-q8_transfer-{experiment.name}}}",
+                experiment.description.strip(),
+                markdown(
+                    "q8_transfer",
+                    "label_curves",
+                    "q8-label-curves",
+                    "Test error against the number of labelled images, for the methods with the "
+                    f"most budgets; mean and 95 % interval. {runs}.",
+                    "Curves of test error against labelled images, both axes logarithmic",
+                ),
+                budget_words.accuracy_markdown(
+                    table, f"Test accuracy (%) with its 95 % interval. {runs}."
+                ),
+                markdown(
+                    "q8_transfer",
+                    "label_gains",
+                    "q8-label-gains",
+                    f"Gain in test accuracy over {reference} with the same labels: mean and 95 % "
+                    "interval, paired by subset; filled where the interval excludes zero. The axis "
+                    f"is linear up to one point. {runs}.",
+                    "Gains of every method at each label budget with intervals",
+                ),
+                budget_words.gains_markdown(
+                    table,
+                    experiment.reference,
+                    f"Gain over {reference} in points, with its 95 % interval, paired by subset; "
+                    f"bold where that excludes zero. {runs}.",
+                ),
+                findings_markdown(decided(study, experiment)),
+                budget_words.cost_markdown(
+                    table,
+                    f"What a run with {shown:,} labels takes: parameters, million "
+                    "multiply-accumulates of a forward pass, steps, seconds of training on one "
+                    "core beside other jobs, and those of the pretraining, which all runs share.",
+                ),
+                budget_words.ideas_markdown(
+                    table,
+                    "The lab report's remedies for small data, each as the only change to "
+                    f"{reference}: gain in points at each number of labels, and what follows.",
+                ),
+            ],
+        )
+    )
+    return budget_words.sentence(table, experiment)

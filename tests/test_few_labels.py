@@ -233,13 +233,20 @@ def test_the_teachers_term_is_written_out() -> None:
 def test_the_student_moves_toward_its_teacher_and_the_teacher_stays(
     config: dict[str, Any],
 ) -> None:
-    """Its labels are drawn at random, so that only the teacher tells what to say."""
-    settings = small(config, steps=120, evaluations=1)
-    data = with_labels(numbered(), 100, 0)
-    images = np.random.default_rng(1).integers(0, 255, (100, 28, 28)).astype(np.uint8)
-    data = dataclasses.replace(data, train_images=images)
-    torch.manual_seed(9)
+    settings = small(config, steps=60, evaluations=1)
+    # One of ten patches is bright; the teacher tells which, the labels know nothing of it.
+    places = np.arange(100) % 10
+    images = np.zeros((100, 28, 28), dtype=np.uint8)
+    for image, place in zip(images, places, strict=True):
+        row, column = 7 * (place // 4), 7 * (place % 4)
+        image[row : row + 7, column : column + 7] = 255
+    data = dataclasses.replace(with_labels(numbered(), 100, 0), train_images=images)
+    x = train.pixels(images, settings, torch.device("cpu"))
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)).eval()
+    with torch.no_grad():
+        teacher[1].weight.copy_(x[:10].flatten(1) / 50)
+    wanted = taught(teacher, x, "fp32").argmax(dim=1)
+    assert wanted.tolist() == places.tolist()
     before = [parameter.clone() for parameter in teacher.parameters()]
     x = train.pixels(images, settings, torch.device("cpu"))
     wanted = taught(teacher, x, "fp32").argmax(dim=1)
@@ -248,7 +255,7 @@ def test_the_student_moves_toward_its_teacher_and_the_teacher_stays(
         network, _ = fitted(settings, data, **more)
         return (network.eval()(x).argmax(dim=1) == wanted).double().mean().item()
 
-    assert agreement(teacher=teacher) > agreement() + 0.2
+    assert agreement(teacher=teacher) > agreement() + 0.5
     for parameter, old in zip(teacher.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
         assert parameter.grad is None

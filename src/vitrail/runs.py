@@ -22,6 +22,7 @@ from vitrail.files import write_text
 from vitrail.settings import (
     IMAGE_SIZE,
     MODEL_FIELDS,
+    NEUTRAL,
     Settings,
     arm_id,
     canonical,
@@ -32,6 +33,12 @@ from vitrail.settings import (
 
 BASE_NAMES = ("base", "base", "base ViT")  # experiment, arm, label
 HEADLINE = ("q6_vit", "headline")  # the question and the experiment of the long run
+# What the base ViT must have because Q7 accounts for its cost, by the setting of it.
+ACCOUNTED = {
+    "attention": "softmax attention",
+    "patch_embed": "linear patches",
+    "drop_rate": "a network without dropout",
+}
 # Figures, tables, numbers and data that a question makes itself; no experiment has such a name.
 RESERVED_EVERYWHERE = {"claims", "experiments", "table"}
 RESERVED: dict[str, set[str]] = {
@@ -301,13 +308,14 @@ def timing_settings(config: Config) -> dict[str, Any]:
 
     Raises:
         VitrailError: when a number of heads does not divide its width, a width is there twice,
-            or the base ViT has another attention than softmax.
+            or the base ViT has a part whose cost Q7 does not account for.
     """
-    if config["defaults"]["attention"] != "softmax":
-        raise VitrailError(
-            f"config: defaults.attention is {config['defaults']['attention']}, but Q7 accounts for "
-            "softmax attention; set attention in the settings of an experiment or arm instead"
-        )
+    for field, accounted in ACCOUNTED.items():
+        if config["defaults"][field] != NEUTRAL[field]:
+            raise VitrailError(
+                f"config: defaults.{field} is {config['defaults'][field]}, but Q7 accounts for "
+                f"{accounted}; set {field} in the settings of an experiment or arm instead"
+            )
     asked = config["questions"]["q7_complexity"]["timing"]
     timing = {key: canonical(value) for key, value in asked.items()}
     seen = set()
@@ -348,6 +356,11 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
         raise VitrailError(
             "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
             f"its attention is {settings['attention']}, name one with softmax"
+        )
+    if settings["patch_embed"] != "linear":
+        raise VitrailError(
+            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
+            f"its patch_embed is {settings['patch_embed']}, name one with linear"
         )
     asked = config["questions"]["q7_complexity"]["reduction"]
     size = min(asked["train_size"], settings["train_size"])

@@ -247,6 +247,7 @@ def test_wrong_value(config: Config, change: Config, key: str, words: str) -> No
     assert words in said
 
 
+NO_TOKEN = {"class_token": False, "global_pool": "avg"}
 WINDOWS = {"attention": "window", "window_size": 2, "class_token": False, "global_pool": "avg"}
 SENSE = [
     # (change, words that must be said, the key first)
@@ -289,6 +290,34 @@ SENSE = [
         {"defaults": WINDOWS | {"patch_drop_rate": 0.5}},
         ["attention window", "patch_drop_rate to 0"],
     ),
+    (
+        {"defaults": {"patch_embed": "conv", "patch_size": 1}},
+        ["patch_embed conv", "patch_size 1", "2, 4, 7, 14 or 28", "patch_embed to linear"],
+    ),
+    (
+        {"defaults": {"patch_embed": "shifted", "patch_size": 1}},
+        ["patch_embed shifted", "patch_size 1"],
+    ),
+    (
+        {"defaults": {"attention": "lsa", "patch_size": 28, **NO_TOKEN}},
+        ["attention lsa", "two tokens", "class_token to true", "patch_size or patch_drop_rate"],
+    ),
+    (
+        {"defaults": {"attention": "lsa", "patch_size": 14, "patch_drop_rate": 0.7, **NO_TOKEN}},
+        ["attention lsa", "two tokens"],
+    ),
+    (
+        {"defaults": {"attention": "lsa", "patch_size": 14, "grow": "patch_size", **NO_TOKEN}},
+        ["attention lsa", "two tokens"],
+    ),
+    (
+        {"defaults": {"patch_embed": "conv", "grow": "patch_size"}},
+        ["grow patch_size", "patch_embed to linear", "null"],
+    ),
+    (
+        at("q6_vit", "budget", arms={"cnn": {"settings": {"drop_rate": 0.1}}}),
+        ["budget.arms.cnn", "drop_rate has no effect on model 'cnn'"],
+    ),
     ({"defaults": {"init": "mimetic", "head_dim": 8}}, ["init mimetic", "head_dim to 0"]),
     ({"defaults": {"grow": "depth", "depth": 5}}, ["grow depth", "depth 5", "multiple of 2"]),
     (
@@ -325,6 +354,16 @@ SENSE = [
         ["timing.widths", "embed_dim 64 twice"],
     ),
     ({"defaults": {"attention": "linear"}}, ["defaults.attention is linear", "an experiment"]),
+    ({"defaults": {"attention": "lsa"}}, ["defaults.attention is lsa", "softmax attention"]),
+    ({"defaults": {"drop_rate": 0.1}}, ["defaults.drop_rate is 0.1", "without dropout"]),
+    (
+        at("q7_complexity", "reduced", arms={"vit": {"settings": {"patch_embed": "shifted"}}}),
+        ["q7_complexity.subject", "patch_embed is shifted", "name one with linear"],
+    ),
+    (
+        at("q7_complexity", "reduced", arms={"vit": {"settings": {"attention": "lsa"}}}),
+        ["q7_complexity.subject", "attention is lsa", "name one with softmax"],
+    ),
     (subject("patch_sizes", "4"), ["subject", "experiment 'patch_sizes'", "patch_size, depth"]),
     (subject("patch_size", "2"), ["subject", "arm '2' of patch_size", "14, 7, 4"]),
     (subject("budget", "cnn"), ["subject: budget.cnn", "'cnn'", "model 'vit'"]),
@@ -355,6 +394,23 @@ def test_values_that_do_not_fit_together(config: Config, change: Config, words: 
     said = sentence(config, change)
     for word in words:
         assert word in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("attention", "lsa", "softmax attention"),
+        ("patch_embed", "conv", "linear patches"),
+        ("drop_rate", 0.1, "a network without dropout"),
+    ],
+)
+def test_the_base_is_what_q7_accounts_for(
+    config: Config, key: str, value: object, words: str
+) -> None:
+    """Its tables are by formulas that know no other part."""
+    config["defaults"][key] = value
+    with pytest.raises(VitrailError, match=f"^config: defaults.{key} is {value}, .*{words}"):
+        runs.timing_settings(config)
 
 
 @pytest.mark.parametrize("key", ["study", "seeds", "device", "data", "defaults", "questions"])

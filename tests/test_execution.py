@@ -63,12 +63,13 @@ def test_training_is_measured_on_all_patches(
         raise Unavailable("not in this test")
 
     monkeypatch.setattr(training, "TwoProcesses", no_processes)
-    dropping = small(fused_attn=False, patch_drop_rate=0.5)
+    dropping = small(fused_attn=False, patch_drop_rate=0.5, drop_rate=0.5)
     found = table(training.measure_training(dropping, *batch, read_settings(TINY), tmp_path))
     found = found.set_index("name")
     assert found.loc["checkpointing", "gradient_difference"] == 0
     assert found.loc["sdpa", "gradient_difference"] < 1e-4
     assert dropping.patch_drop.prob == 0.5  # type: ignore[union-attr]
+    assert dropping.pos_drop.p == 0.5
 
 
 def gradients_of(

@@ -10,7 +10,14 @@ from typing import Any
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.runs import Arm, Plan
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, Settings, canonical, in_full
+from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NEUTRAL, Settings, canonical, in_full
+
+# What the base ViT must have because Q7 accounts for its cost, by the setting of it.
+ACCOUNTED = {
+    "attention": "softmax attention",
+    "patch_embed": "linear patches",
+    "drop_rate": "a network without dropout",
+}
 
 
 def timing_settings(config: Config) -> dict[str, Any]:
@@ -18,13 +25,14 @@ def timing_settings(config: Config) -> dict[str, Any]:
 
     Raises:
         VitrailError: when a number of heads does not divide its width, a width is there twice,
-            or the base ViT has another attention than softmax.
+            or the base ViT has a part whose cost Q7 does not account for.
     """
-    if config["defaults"]["attention"] != "softmax":
-        raise VitrailError(
-            f"config: defaults.attention is {config['defaults']['attention']}, but Q7 accounts for "
-            "softmax attention; set attention in the settings of an experiment or arm instead"
-        )
+    for field, accounted in ACCOUNTED.items():
+        if config["defaults"][field] != NEUTRAL[field]:
+            raise VitrailError(
+                f"config: defaults.{field} is {config['defaults'][field]}, but Q7 accounts for "
+                f"{accounted}; set {field} in the settings of an experiment or arm instead"
+            )
     asked = config["questions"]["q7_complexity"]["timing"]
     timing = {key: canonical(value) for key, value in asked.items()}
     seen = set()
@@ -65,6 +73,11 @@ def reduction_settings(config: Config, plan: Plan) -> dict[str, Any]:
         raise VitrailError(
             "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
             f"its attention is {settings['attention']}, name one with softmax"
+        )
+    if settings["patch_embed"] != "linear":
+        raise VitrailError(
+            "config: questions.q7_complexity.subject names a ViT whose tokens cannot be reduced; "
+            f"its patch_embed is {settings['patch_embed']}, name one with linear"
         )
     asked = config["questions"]["q7_complexity"]["reduction"]
     size = min(asked["train_size"], settings["train_size"])

@@ -93,6 +93,48 @@ def window_attention_crossover(window_size: int) -> int:
     return window_size**2
 
 
+def tokenizer_stages(img_size: Sides, patch_size: Sides) -> int:
+    """Stages of `ConvTokenizer`: halvings, rounded up, from the image to its grid of patches.
+
+    28 pixels become 14, 7, 4, 2, 1: one stage for patches of 2 pixels, then 4, 7, 14 and 28.
+
+    Raises:
+        ValueError: when no number of halvings, at least one, leads to the grid.
+    """
+    sides, patches = _pair(img_size), _pair(patch_size)
+    grid = tuple(side // patch for side, patch in zip(sides, patches, strict=True))
+    for stages in range(1, max(sides).bit_length() + 1):
+        if tuple(-(-side // 2**stages) for side in sides) == grid:
+            return stages
+    raise ValueError(
+        f"patch_embed 'conv' halves the image stage by stage, and patch_size {patch_size} is none "
+        f"of its steps from img_size {img_size}"
+    )
+
+
+def tokenizer_widths(stages: int, embed_dim: int) -> list[int]:
+    """Maps after each stage of `ConvTokenizer`: twice as many each time, D at the end."""
+    return [max(1, embed_dim // 2**later) for later in reversed(range(stages))]
+
+
+def patch_embedding_macs(
+    kind: str, img_size: Sides, patch_size: Sides, in_chans: int, embed_dim: int
+) -> int:
+    """MACs of the patch embedding `kind` of `VisionTransformer` for one image.
+
+    N P^2 C D for linear patches, five times that for shifted ones. For convolutions the sum
+    over the stages of 9 C_before C_after times the pixels, which are pooled afterwards.
+    """
+    height, width = _pair(img_size)
+    if kind != "conv":
+        return (5 if kind == "shifted" else 1) * height * width * in_chans * embed_dim
+    macs, before = 0, in_chans
+    for after in tokenizer_widths(tokenizer_stages(img_size, patch_size), embed_dim):
+        macs += 9 * height * width * before * after
+        height, width, before = -(-height // 2), -(-width // 2), after
+    return macs
+
+
 def vit_macs(
     *,
     img_size: Sides,
@@ -108,6 +150,7 @@ def vit_macs(
     global_pool: str = "token",
     attention: str = "softmax",
     window_size: int = 7,
+    patch_embed: str = "linear",
 ) -> dict[str, int]:
     """MACs of a whole Vision Transformer for one image, part by part, with their `total`.
 
@@ -119,14 +162,13 @@ def vit_macs(
     """
     n = token_count(img_size, patch_size, class_token=class_token)
     patches = n - int(class_token)
-    rows, columns = _pair(patch_size)
     d, hidden = embed_dim, hidden_width(embed_dim, mlp_ratio)
     attn_dim = num_heads * head_dim if head_dim else d
-    # What each query meets: all tokens, those of its window, or the d_k rows of phi(K)^T V.
-    met = {"softmax": n, "window": window_size**2, "linear": attn_dim // num_heads}[attention]
+    # What each query meets: those of its window, the d_k rows of phi(K)^T V, or all tokens.
+    met = {"window": window_size**2, "linear": attn_dim // num_heads}.get(attention, n)
     total = int(attention == "linear")  # the sums of the weights are a product of their own
     parts = {
-        "patch_embedding": patches * rows * columns * in_chans * d,
+        "patch_embedding": patch_embedding_macs(patch_embed, img_size, patch_size, in_chans, d),
         "qkv": depth * 3 * n * d * attn_dim,
         "attention_scores": depth * n * met * attn_dim,  # Q K^T; linear: phi(K)^T V
         "attention_values": depth * n * (met + total) * attn_dim,  # the weights times V

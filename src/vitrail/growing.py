@@ -10,7 +10,7 @@ schedule goes over all steps once, and what the optimisers know of a parameter t
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -66,7 +66,7 @@ def refine(network: VisionTransformer, patch_size: int) -> None:
     """Smaller patches, with the embedding and the learned positions resampled."""
     from timm.layers import resample_abs_pos_embed, resample_patch_embed
 
-    coarse = network.patch_embed
+    coarse = cast(PatchEmbed, network.patch_embed)
     kernel = coarse.proj.weight
     fine = PatchEmbed(coarse.img_size, patch_size, coarse.in_chans, len(kernel)).to(kernel.device)
     maps = kernel.view(-1, coarse.in_chans, *coarse.patch_size)

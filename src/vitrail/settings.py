@@ -51,6 +51,7 @@ TRAINING_FIELDS = (
 MODEL_FIELDS = {
     "vit": (
         "patch_size",
+        "patch_embed",
         "embed_dim",
         "depth",
         "num_heads",
@@ -68,6 +69,7 @@ MODEL_FIELDS = {
         "act",
         "init",
         "patch_drop_rate",
+        "drop_rate",
     ),
     "cnn": ("channels",),
     "mlp": ("hidden",),
@@ -77,9 +79,11 @@ MODEL_FIELDS = {
 # What a setting is when it changes nothing. At these values it is no part of the identity, so
 # that the arms that do not use it keep their ids; `in_full` puts it back.
 NEUTRAL: Settings = {
+    "patch_embed": "linear",
     "attention": "softmax",
     "init": "xavier",
     "patch_drop_rate": 0,
+    "drop_rate": 0,
     "sam_radius": 0,
     "selection": "all",
     "grow": "none",
@@ -270,13 +274,31 @@ def _check_vit(settings: Settings, where: str) -> None:
         raise VitrailError(
             f"config: {where}: global_pool token reads the class token; set class_token to true"
         )
+    if settings["patch_embed"] != "linear" and settings["patch_size"] == 1:
+        raise VitrailError(
+            f"config: {where}: patch_embed {settings['patch_embed']} has nothing to halve at "
+            "patch_size 1; choose 2, 4, 7, 14 or 28, or set patch_embed to linear"
+        )
     if settings["attention"] == "window":
         _check_windows(settings, where)
+    if settings["attention"] == "lsa" and _fewest_tokens(settings) < 2:
+        raise VitrailError(
+            f"config: {where}: attention lsa needs two tokens, for none attends to itself; set "
+            "class_token to true, or make patch_size or patch_drop_rate smaller"
+        )
     if settings["init"] == "mimetic" and settings["head_dim"] * heads not in (0, width):
         raise VitrailError(
             f"config: {where}: init mimetic needs heads that share the width; set head_dim to 0 or "
             "the arm to null"
         )
+
+
+def _fewest_tokens(settings: Settings) -> int:
+    """Tokens that the blocks see in training, in its first half where patches are larger then."""
+    patch = settings["patch_size"] * (2 if settings["grow"] == "patch_size" else 1)
+    patches = (IMAGE_SIZE // patch) ** 2
+    kept = max(1, int(patches * (1 - settings["patch_drop_rate"])))
+    return kept + int(settings["class_token"])
 
 
 def _check_windows(settings: Settings, where: str) -> None:
@@ -324,6 +346,11 @@ def _check_growth(settings: Settings, where: str) -> None:
         raise VitrailError(
             f"config: {where}: grow patch_size resamples learned positions; set pos_embed to "
             "learned or none, or the arm to null"
+        )
+    if grow == "patch_size" and settings["patch_embed"] != "linear":
+        raise VitrailError(
+            f"config: {where}: grow patch_size resamples linear patches; set patch_embed to "
+            "linear, or the arm to null"
         )
     if grow == "patch_size" and windows and IMAGE_SIZE // (2 * patch) % settings["window_size"]:
         raise VitrailError(

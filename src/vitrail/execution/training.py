@@ -97,11 +97,11 @@ def measure_training(
 ) -> list[Way]:
     """Every way to compute the gradients of one batch, forward and backward.
 
-    No patch is dropped, whatever the network was trained with: each way would draw others,
-    and their gradients could not be compared.
+    No patch and no unit is dropped, whatever the network was trained with: each way would draw
+    others, and their gradients could not be compared.
     """
     device = images.device
-    network = with_all_patches(network).train()
+    network = without_drops(network).train()
     about: dict[str, Any] = {"baseline": "plain", "batch_size": len(images)}
     about["parameters"] = count_parameters(network)
     ways = []
@@ -128,12 +128,14 @@ def measure_training(
     return ways
 
 
-def with_all_patches(network: nn.Module) -> nn.Module:
-    """A copy that drops no patch in training."""
+def without_drops(network: nn.Module) -> nn.Module:
+    """A copy that drops no patch and no unit in training."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, PatchDropout):
             module.prob = 0
+        elif isinstance(module, nn.Dropout):
+            module.p = 0
     return network
 
 

@@ -20,6 +20,7 @@ class Block(nn.Module):
     `norm="pre"` is Dosovitskiy et al. 2021, equations 2 and 3; `norm="post"` is
     Vaswani et al. 2017, section 3.1. `head_dim` is the width of one head, 0 for
     D / `num_heads`; `attention`, `window_size` and `shift` as in `make_attention`.
+    `drop_rate` is the dropout after both branches and inside the MLP; 0 is none.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Block(nn.Module):
         attention: AttentionKind = "softmax",
         window_size: int = 7,
         shift: int = 0,
+        drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm = norm
@@ -43,7 +45,8 @@ class Block(nn.Module):
             attention, dim, num_heads, qkv_bias, fused_attn, head_dim, window_size, shift
         )
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.mlp = Mlp(dim, hidden_width(dim, mlp_ratio), act)
+        self.mlp = Mlp(dim, hidden_width(dim, mlp_ratio), act, drop_rate)
+        self.drop = nn.Dropout(drop_rate)
 
     def attention_input(self, x: Tensor) -> Tensor:
         """What the attention of this block reads."""
@@ -52,10 +55,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.norm == "post":
             # region: block_post
-            x = self.norm1(x + self.attn(x))
-            return self.norm2(x + self.mlp(x))
+            x = self.norm1(x + self.drop(self.attn(x)))
+            return self.norm2(x + self.drop(self.mlp(x)))
             # endregion: block_post
         # region: block_pre
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop(self.attn(self.norm1(x)))
+        return x + self.drop(self.mlp(self.norm2(x)))
         # endregion: block_pre

@@ -7,15 +7,16 @@ and in nothing else.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitrail.model.attention import MultiHeadSelfAttention
+from vitrail.model.locality_attention import LocalitySelfAttention
 
-AttentionKind = Literal["softmax", "linear", "window"]
+AttentionKind = Literal["softmax", "linear", "window", "lsa"]
 
 
 class LinearAttention(MultiHeadSelfAttention):
@@ -186,7 +187,12 @@ def make_attention(
     common = (dim, num_heads, qkv_bias, fused_attn, head_dim)
     if kind == "window":
         return WindowAttention(*common, window_size, shift)
-    kinds = {"softmax": MultiHeadSelfAttention, "linear": LinearAttention}
+    kinds = {
+        "softmax": MultiHeadSelfAttention,
+        "linear": LinearAttention,
+        "lsa": LocalitySelfAttention,
+    }
     if kind not in kinds:
-        raise ValueError(f"attention must be one of softmax, linear, window, not {kind!r}")
+        known = ", ".join(get_args(AttentionKind))
+        raise ValueError(f"attention must be one of {known}, not {kind!r}")
     return kinds[kind](*common)

@@ -33,20 +33,14 @@ def cut_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     # endregion: cut_patches
 
 
-class PatchEmbed(nn.Module):
-    """Linear projection of flattened patches (Dosovitskiy et al. 2021, equation 1).
-
-    (B, C, height, width) -> (B, N, D) with N = height * width / P^2. The same function
-    as a convolution with kernel and stride P: `proj.weight` is its flattened kernel.
+class PatchGrid(nn.Module):
+    """The sizes of image and patches, which every patch embedding has.
 
     Raises:
-        ValueError: when `patch_size` does not divide `img_size`, or an image of
-            another size or number of channels is given.
+        ValueError: when `patch_size` does not divide `img_size`.
     """
 
-    def __init__(
-        self, img_size: Size = 224, patch_size: Size = 16, in_chans: int = 3, embed_dim: int = 768
-    ) -> None:
+    def __init__(self, img_size: Size, patch_size: Size, in_chans: int) -> None:
         super().__init__()
         self.img_size = pair(img_size)
         self.patch_size = pair(patch_size)
@@ -60,12 +54,33 @@ class PatchEmbed(nn.Module):
             self.img_size[1] // self.patch_size[1],
         )
         self.num_patches = self.grid_size[0] * self.grid_size[1]
-        self.proj = nn.Linear(in_chans * self.patch_size[0] * self.patch_size[1], embed_dim)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def check(self, images: Tensor) -> None:
+        """Raise a ValueError for images of another size or number of channels."""
         expected = (self.in_chans, *self.img_size)
         if tuple(images.shape[1:]) != expected:
             raise ValueError(f"images have shape {tuple(images.shape[1:])}, expected {expected}")
+
+
+class PatchEmbed(PatchGrid):
+    """Linear projection of flattened patches (Dosovitskiy et al. 2021, equation 1).
+
+    (B, C, height, width) -> (B, N, D) with N = height * width / P^2. The same function
+    as a convolution with kernel and stride P: `proj.weight` is its flattened kernel.
+
+    Raises:
+        ValueError: when `patch_size` does not divide `img_size`, or an image of
+            another size or number of channels is given.
+    """
+
+    def __init__(
+        self, img_size: Size = 224, patch_size: Size = 16, in_chans: int = 3, embed_dim: int = 768
+    ) -> None:
+        super().__init__(img_size, patch_size, in_chans)
+        self.proj = nn.Linear(in_chans * self.patch_size[0] * self.patch_size[1], embed_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.check(images)
         # region: patch_embedding
         patches = cut_patches(images, self.patch_size)  # (B, N, C*P*P)
         return self.proj(patches)  # (B, N, D)

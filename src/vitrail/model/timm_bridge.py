@@ -14,6 +14,7 @@ from torch import nn
 from vitrail.model.attention import MultiHeadSelfAttention
 from vitrail.model.block import NORM_EPS, Block
 from vitrail.model.patch_dropout import PatchDropout
+from vitrail.model.patch_embedding import PatchEmbed
 from vitrail.model.vit import VisionTransformer
 
 KERNEL = "patch_embed.proj.weight"  # (D, C, P, P) in timm, (D, C*P*P) in ours
@@ -115,6 +116,10 @@ def _refuse_what_timm_lacks(model: VisionTransformer) -> None:
     block: Any = model.blocks[0]
     if type(block.attn) is not MultiHeadSelfAttention:
         raise ValueError(f"to_timm: {type(block.attn).__name__} is not supported")
+    if type(model.patch_embed) is not PatchEmbed:
+        raise ValueError(f"to_timm: {type(model.patch_embed).__name__} is not supported")
+    if model.pos_drop.p:
+        raise ValueError("to_timm: drop_rate is not supported")
     if isinstance(model.patch_drop, PatchDropout):
         raise ValueError("to_timm: patch_drop_rate is not supported")
     if block.norm != "pre":

@@ -12,9 +12,10 @@ from vitrail.model.efficient_attention import AttentionKind
 from vitrail.model.initialisation import Init, initialise_blocks
 from vitrail.model.mlp import Activation
 from vitrail.model.patch_dropout import PatchDropout
-from vitrail.model.patch_embedding import PatchEmbed, Size
+from vitrail.model.patch_embedding import Size
 from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import resized, sinusoidal_1d, sinusoidal_2d
+from vitrail.model.tokenizers import PatchEmbedKind, make_patch_embed
 
 Positions = Literal["learned", "sinusoidal", "sinusoidal_2d", "none"]
 Pooling = Literal["token", "avg", "seq"]
@@ -38,16 +39,22 @@ class VisionTransformer(nn.Module):
         act: activation of the MLP, "gelu" (ViT) or "relu".
         fused_attn: PyTorch's fused attention kernel, or the written-out form.
         head_dim: width of one head; 0 is embed_dim / num_heads, as in timm.
-        attention: "softmax" (ViT), "linear" or "window"; see `efficient_attention`.
+        attention: "softmax" (ViT), "linear" or "window", see `efficient_attention`, or "lsa",
+            see `LocalitySelfAttention`.
         window_size: patches on a side of a window; every second block shifts the windows
             by half of it. For attention "window" alone, which takes no class token.
         init: start of the blocks, see `initialise_blocks`.
         patch_drop_rate: share of the patches dropped in training, see `PatchDropout`.
+        patch_embed: "linear" (ViT), "conv" or "shifted"; see `tokenizers`.
+        drop_rate: dropout of ViT's appendix B.1, after the positions are added and after every
+            linear layer of the blocks but that of queries, keys and values. timm calls these
+            `pos_drop_rate` and `proj_drop_rate`; its `drop_rate` is another, of the head.
 
     Raises:
         ValueError: when `patch_size` does not divide `img_size`, `num_heads` does not
             divide `embed_dim` while `head_dim` is 0, a switch has an unknown value,
-            `global_pool="token"` is asked without a class token, or windows do not fit.
+            `global_pool="token"` is asked without a class token, windows do not fit, "lsa" has
+            a single token, or the patch embedding refuses the sizes.
     """
 
     def __init__(
@@ -74,6 +81,8 @@ class VisionTransformer(nn.Module):
         window_size: int = 7,
         init: Init = "xavier",
         patch_drop_rate: float = 0.0,
+        patch_embed: PatchEmbedKind = "linear",
+        drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value, known in (
@@ -88,12 +97,18 @@ class VisionTransformer(nn.Module):
         if global_pool == "token" and not class_token:
             raise ValueError("global_pool 'token' reads the class token: set class_token to true")
         self.global_pool = global_pool
-        self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
+        if not 0 <= drop_rate < 1:
+            raise ValueError(f"drop_rate must be at least 0 and below 1, not {drop_rate}")
+        self.patch_embed = make_patch_embed(patch_embed, img_size, patch_size, in_chans, embed_dim)
         if attention == "window":
             self._check_windows(window_size, class_token, patch_drop_rate)
+        kept = max(1, int(self.patch_embed.num_patches * (1 - patch_drop_rate)))
+        if attention == "lsa" and kept + int(class_token) < 2:
+            raise ValueError("attention 'lsa' needs two tokens: set class_token to true")
         self.num_prefix_tokens = int(class_token)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self._add_positions(pos_embed, embed_dim, pos_embed_rms)
+        self.pos_drop = nn.Dropout(drop_rate)
         self.patch_drop = (
             PatchDropout(patch_drop_rate, self.num_prefix_tokens)
             if patch_drop_rate
@@ -113,6 +128,7 @@ class VisionTransformer(nn.Module):
                     attention,
                     window_size,
                     shift=index % 2 * (window_size // 2),
+                    drop_rate=drop_rate,
                 )
                 for index in range(depth)
             )
@@ -204,7 +220,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         # region: vit
-        x = self.patch_drop(self.embed(images))  # (B, 1 + N, D)
+        x = self.patch_drop(self.pos_drop(self.embed(images)))  # (B, 1 + N, D)
         x = self.norm(self.blocks(x))
         return self.head(self.fc_norm(self.pool(x)))  # (B, num_classes)
         # endregion: vit

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vitrail.model import VisionTransformer
+from vitrail.model import PatchEmbed, VisionTransformer
 from vitrail.model.block import Block
 
 
@@ -55,7 +55,8 @@ def cost_of(vit: VisionTransformer) -> ReducedCost:
     block = cast(Block, vit.blocks[0])
     patches = vit.patch_embed.num_patches
     width = block.norm1.normalized_shape[0]
-    pixels = vit.patch_embed.proj.weight[0].numel()  # of a patch, in all channels
+    embed = cast(PatchEmbed, vit.patch_embed)
+    pixels = embed.proj.weight[0].numel()  # of a patch, in all channels
     return ReducedCost(
         tokens=patches + vit.num_prefix_tokens,
         fixed=patches * pixels * width + cast(nn.Linear, vit.head).weight.numel(),

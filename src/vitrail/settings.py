@@ -66,7 +66,7 @@ MODEL_FIELDS = {
     "cnn": ("channels",),
     "mlp": ("hidden",),
     "logistic": (),
-    "timm": ("timm_model", "patch_size", "pretrained"),
+    "timm": ("timm_model", "img_size", "patch_size", "pretrained"),
 }
 # What a setting is when it changes nothing. At these values it is no part of the identity, so
 # that the arms that do not use it keep their ids; `in_full` puts it back.
@@ -77,6 +77,7 @@ NEUTRAL: Settings = {
     "sam_radius": 0,
     "selection": "all",
     "grow": "none",
+    "img_size": IMAGE_SIZE,
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -142,8 +143,9 @@ def _slug(settings: Settings) -> str:
         return "logistic"
     start = settings["pretrained"] or "scratch"
     name = settings["timm_model"].split("_patch")[0]
+    enlarged = f"-{settings['img_size']}px" if "img_size" in settings else ""
     # The slug is part of a path: whatever a name holds, only these characters go in.
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}-{start}")
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}{enlarged}-{start}")
 
 
 def steps_of(settings: Settings) -> int:
@@ -162,11 +164,8 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             raise VitrailError(f"config: {where}: the key {field} has no effect on model {kind!r}")
     if kind == "timm" and not settings["timm_model"]:
         raise VitrailError(f"config: {where}: timm_model must name a model of timm")
-    if kind in ("vit", "timm") and IMAGE_SIZE % settings["patch_size"]:
-        raise VitrailError(
-            f"config: {where}: patch_size {settings['patch_size']} does not divide the image "
-            f"size {IMAGE_SIZE}; choose 1, 2, 4, 7, 14 or 28"
-        )
+    if kind in ("vit", "timm"):
+        _check_patches(settings, where)
     if kind == "vit":
         _check_vit(settings, where)
     if settings["grow"] != "none":
@@ -195,6 +194,22 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
     if kind == "vit" and settings["head_dim"] * settings["num_heads"] == settings["embed_dim"]:
         settings["head_dim"] = 0  # the usual width, asked for in other words
     return relevant(settings)
+
+
+def _check_patches(settings: Settings, where: str) -> None:
+    """Patches tile the image that the network sees.
+
+    timm itself takes 28 pixels with patches of 16, and then reads one patch, a third of them.
+    """
+    patch, side = settings["patch_size"], IMAGE_SIZE
+    remedy = "choose 1, 2, 4, 7, 14 or 28"
+    if settings["model"] == "timm":
+        side = in_full(settings)["img_size"]
+        remedy = "choose one that does, or set img_size to a multiple of it"
+    if side % patch:
+        raise VitrailError(
+            f"config: {where}: patch_size {patch} does not divide the image size {side}; {remedy}"
+        )
 
 
 def _check_vit(settings: Settings, where: str) -> None:

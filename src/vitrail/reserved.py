@@ -35,5 +35,7 @@ RESERVED: dict[str, set[str]] = {
         "training_factor", "ways", "ways_inference", "ways_step", "ways_training", "weights_mib",
         "width", "window_size", "window_speedup", "window_time", "window_tokens",
     },
-    "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
+    "q8_transfer": {
+        "adaptation", "budget", "input_cost", "inputs", "inputs_cnn", "mcnemar", "weights",
+    },
 }  # fmt: skip

@@ -39,7 +39,7 @@ SUMMED = "features of a gray image as of the same image three times"
 def resizing(before: int, after: int) -> np.ndarray:
     """The matrix (after, before) that resizes a row of pixels: bicubic, antialiased.
 
-    Keys' kernel (1981, eq. 4) with a = -1/2; where the row shrinks the kernel is as much wider,
+    The cubic convolution of Keys (1981) with a = -1/2; where the row shrinks the kernel is as much wider,
     so that every pixel counts. At the ends what is left of it is scaled to a sum of one.
     """
     scale = max(1.0, before / after)
@@ -62,7 +62,7 @@ def enlarged(patches: np.ndarray, side: int) -> np.ndarray:
     """The smallest patches (N, side, side) that `resized` shrinks to these (N, P, P).
 
     Smallest in the sum of squares: the pseudo-inverse of resizing, with which FlexiViT (Beyer
-    et al. 2023, eq. 5) resamples the patch kernel.
+    et al. 2023, "PI-resize") resamples the patch kernel.
     """
     back = np.linalg.pinv(resizing(side, patches.shape[-1]))
     return np.asarray(back @ patches @ back.T)

@@ -23,6 +23,7 @@ from vitrail.efficiency import (
     count_parameters,
     local_slope,
     quadratic_share,
+    vit_macs,
 )
 from vitrail.model import (
     Block,
@@ -465,13 +466,65 @@ def test_cost_has_two_parts() -> None:
 
 
 def test_what_fixes_the_input_size() -> None:
+    """Every call and its reason: tests/test_timm_calls.py."""
+    import timm
+
+    from vitrail.questions.transfer.call_list import flatten_net, mean_net
+
+    digits, larger = torch.zeros(1, 1, 28, 28), torch.zeros(1, 1, 32, 32)
+    vit: Any = timm.create_model("vit_tiny_patch16_224", in_chans=1)
+    with pytest.raises(AssertionError, match=r"Input height \(28\) doesn't match model \(224\)"):
+        vit(digits)
+    vit.patch_embed.strict_img_size = False
+    with pytest.raises(RuntimeError, match=r"tensor a \(5\) must match .* tensor b \(197\)"):
+        vit(larger)
+    dynamic: Any = timm.create_model("vit_tiny_patch16_224", in_chans=1, dynamic_img_size=True)
+    with pytest.raises(AssertionError, match=r"should be divisible by patch size \(16\)"):
+        dynamic(digits)
+    assert dynamic(larger).shape == (1, 1000), "it is only the way in that is fixed"
+
+    cnn = timm.create_model("resnet18", in_chans=1).eval()
+    assert cnn(digits).shape == cnn(larger).shape == (1, 1000)
+    assert flatten_net()(digits).shape == mean_net()(digits).shape == (1, 10)
+    assert mean_net()(larger).shape == (1, 10)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        flatten_net()(larger)
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        timm.create_model("convnext_atto", in_chans=1)(digits)
+
+
+def test_one_channel_is_the_sum_of_three() -> None:
+    """On pretrained weights: tests/test_adaptation.py."""
+    three = PatchEmbed(28, 7, 3, 32)
+    one = PatchEmbed(28, 7, 1, 32)
+    kernel = three.proj.weight
+    with torch.no_grad():
+        one.proj.weight.copy_(kernel.view(32, 3, -1).sum(1).view_as(one.proj.weight))
+        one.proj.bias.copy_(three.proj.bias)
+    gray = torch.randn(2, 1, 28, 28)
+    torch.testing.assert_close(one(gray), three(gray.expand(-1, 3, -1, -1)), atol=1e-5, rtol=0)
+
+
+def test_timm_rebuilds_what_depends_on_the_size() -> None:
+    """Positions and patch kernel change with the size, the head with the classes, no more."""
     import timm
 
     model: Any = timm.create_model("vit_tiny_patch16_224")
-    with pytest.raises(AssertionError, match=r"Input height \(28\) doesn't match model \(224\)"):
-        model(torch.zeros(1, 3, 28, 28))
-    cnn = timm.create_model("resnet18").eval()
-    assert cnn(torch.zeros(1, 3, 28, 28)).shape == (1, 1000)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.set_input_size(img_size=28, patch_size=4)
+    after = model.state_dict()
+    rebuilt = {key for key in before if before[key].shape != after[key].shape}
+    assert rebuilt == {"pos_embed", "patch_embed.proj.weight"}
+    assert all(torch.equal(before[key], after[key]) for key in set(before) - rebuilt)
+    assert torch.equal(before["pos_embed"][:, 0], after["pos_embed"][:, 0])
+    assert model(torch.zeros(1, 3, 28, 28)).shape == (1, 1000)
+    # Enlarging instead is an order of magnitude dearer than patches of 7 at 28 pixels.
+    vit = {"in_chans": 1, "num_classes": 10, "embed_dim": 384, "depth": 12}
+    small, large = (
+        vit_macs(img_size=side, patch_size=patch, **vit)["total"]
+        for side, patch in ((28, 7), (224, 16))
+    )
+    assert large > 10 * small
 
 
 def test_patch_16_drops_most_pixels() -> None:
@@ -492,6 +545,21 @@ def test_default_weights_saw_21k() -> None:
 
     tag = timm.create_model("vit_small_patch16_224", pretrained=False).pretrained_cfg["tag"]
     assert tag == "augreg_in21k_ft_in1k"
+
+
+def test_vit_s_runs_with_and_without_weights(config: dict[str, Any]) -> None:
+    """The two arms of question c differ in what the network starts from."""
+    plan = expand(config)
+    arms = [plan.arms[arm].settings for arm in plan.arms_of("q8_transfer")]
+    vit_s = [arm for arm in arms if str(arm.get("timm_model")).startswith("vit_small")]
+    scratch = [arm for arm in vit_s if not arm["pretrained"]]
+    pretrained = [arm for arm in vit_s if arm["pretrained"]]
+    assert scratch
+    assert pretrained
+    fair = ("train_size", "validation", "epochs", "batch_size", "pixel_mean", "pixel_std")
+    for arm in pretrained:
+        assert arm["pretrained"].startswith(("augreg_in1k", "fb_in1k")), "the tag names the data"
+        assert any(all(arm[key] == other[key] for key in fair) for other in scratch)
 
 
 def test_cnn_is_as_large_as_vit(config: dict[str, Any]) -> None:

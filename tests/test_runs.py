@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import csv
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -547,8 +548,13 @@ def test_no_shipped_experiment_is_refused(study: str) -> None:
 def test_every_name_that_a_question_writes_is_reserved(stem: str) -> None:
     """A figure added to a question is added to the table, else an experiment could take it."""
     parts, found = {"figures", "tables", "numbers", "data"}, set()
-    tree = ast.parse((ROOT / "src" / "vitrail" / "questions" / f"{stem}.py").read_text("utf-8"))
-    for node in ast.walk(tree):
+    folder = ROOT / "src" / "vitrail" / "questions"
+    files = [
+        folder / f"{stem}.py",
+        *(folder.glob("transfer/*.py") if stem == "q8_transfer" else ()),
+    ]
+    trees = [ast.parse(file.read_text("utf-8")) for file in files]
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
         keys: list[ast.expr | None]
         match node:
             case ast.keyword(arg=part, value=ast.Dict(keys=keys)) if part in parts:

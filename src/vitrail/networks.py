@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings
+from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings, in_full
 
 IN_CHANS = 1
 HEAD = "head."  # how the names of a classifier's weights begin, in timm's models too
@@ -112,10 +113,32 @@ def build(
     return _timm_model(settings, weights, num_classes)
 
 
+def enlarge(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """Images (B, C, H, W) -> (B, C, S, S), bilinear, with S the `img_size` of a `PatchEmbed`.
+
+    A hook on the patch embedding and no module around the network: every parameter keeps the
+    name that it has in timm, which pretrained weights and Muon go by.
+    """
+    side: Any = module.img_size
+    return (F.interpolate(inputs[0], size=side, mode="bilinear", align_corners=False),)
+
+
 def _timm_model(settings: Settings, weights: dict[str, Any] | None, num_classes: int) -> nn.Module:
-    """A timm ViT adapted to MNIST: 28 pixels, one channel, its own head."""
+    """A timm ViT adapted to MNIST: one channel, its own head, 28 pixels or enlarged to more."""
+    img_size = in_full(settings)["img_size"]
+    net = _timm_vit(settings, weights, img_size, num_classes)
+    if img_size != IMAGE_SIZE:
+        patch_embed: Any = net.patch_embed
+        patch_embed.register_forward_pre_hook(enlarge)
+    return net
+
+
+def _timm_vit(
+    settings: Settings, weights: dict[str, Any] | None, img_size: int, num_classes: int
+) -> nn.Module:
+    """timm's ViT for images of `img_size` pixels a side."""
     adapted = {
-        "img_size": IMAGE_SIZE,
+        "img_size": img_size,
         "patch_size": settings["patch_size"],
         "in_chans": IN_CHANS,
         "num_classes": num_classes,
@@ -134,7 +157,7 @@ def _timm_model(settings: Settings, weights: dict[str, Any] | None, num_classes:
         return timm.create_model(name, pretrained=False, **adapted)
     except (RuntimeError, TypeError) as error:
         raise VitrailError(
-            f"config: timm_model {name!r} cannot be built for {IMAGE_SIZE} px images: {error}"
+            f"config: timm_model {name!r} cannot be built for {img_size} px images: {error}"
         ) from error
 
 

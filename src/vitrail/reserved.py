@@ -36,6 +36,7 @@ RESERVED: dict[str, set[str]] = {
         "width", "window_size", "window_speedup", "window_time", "window_tokens",
     },
     "q8_transfer": {
-        "budget", "inputs", "label_budgets", "label_curves", "label_gains", "mcnemar", "weights",
+        "adaptation", "budget", "input_cost", "inputs", "inputs_cnn", "label_budgets",
+        "label_curves", "label_gains", "mcnemar", "weights",
     },
 }  # fmt: skip

@@ -74,7 +74,7 @@ MODEL_FIELDS = {
     "cnn": ("channels",),
     "mlp": ("hidden",),
     "logistic": (),
-    "timm": ("timm_model", "patch_size", "pretrained"),
+    "timm": ("timm_model", "img_size", "patch_size", "pretrained"),
 }
 # What a setting is when it changes nothing. At these values it is no part of the identity, so
 # that the arms that do not use it keep their ids; `in_full` puts it back.
@@ -92,6 +92,7 @@ NEUTRAL: Settings = {
     "start": "",
     "teacher": "",
     "early_stopping": False,
+    "img_size": IMAGE_SIZE,
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -163,8 +164,9 @@ def slug(settings: Settings) -> str:
         return "logistic"
     start = settings["pretrained"] or "scratch"
     name = settings["timm_model"].split("_patch")[0]
+    enlarged = f"-{settings['img_size']}px" if "img_size" in settings else ""
     # The slug is part of a path: whatever a name holds, only these characters go in.
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}-{start}")
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}{enlarged}-{start}")
 
 
 def labels_of(settings: Settings) -> int:
@@ -197,11 +199,8 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             raise VitrailError(f"config: {where}: the key {field} has no effect on model {kind!r}")
     if kind == "timm" and not settings["timm_model"]:
         raise VitrailError(f"config: {where}: timm_model must name a model of timm")
-    if kind in ("vit", "timm") and IMAGE_SIZE % settings["patch_size"]:
-        raise VitrailError(
-            f"config: {where}: patch_size {settings['patch_size']} does not divide the image "
-            f"size {IMAGE_SIZE}; choose 1, 2, 4, 7, 14 or 28"
-        )
+    if kind in ("vit", "timm"):
+        _check_patches(settings, where)
     if kind == "vit":
         _check_vit(settings, where)
     if settings["grow"] != "none":
@@ -254,6 +253,22 @@ def _check_labels(settings: Settings, where: str) -> None:
         raise VitrailError(
             f"config: {where}: start and {other} both say what the network starts from; leave "
             "one of them out"
+        )
+
+
+def _check_patches(settings: Settings, where: str) -> None:
+    """Patches tile the image that the network sees.
+
+    timm itself takes 28 pixels with patches of 16, and then reads one patch, a third of them.
+    """
+    patch, side = settings["patch_size"], IMAGE_SIZE
+    remedy = "choose 1, 2, 4, 7, 14 or 28"
+    if settings["model"] == "timm":
+        side = in_full(settings)["img_size"]
+        remedy = "choose one that does, or set img_size to a multiple of it"
+    if side % patch:
+        raise VitrailError(
+            f"config: {where}: patch_size {patch} does not divide the image size {side}; {remedy}"
         )
 
 

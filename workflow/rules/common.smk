@@ -178,7 +178,7 @@ def training_work(arm):
         return images * settings["channels"] ** 2 * 300
     if "patch_size" not in settings:
         return images * 1e5  # hardly more than starting the process
-    tokens = (28 // settings["patch_size"]) ** 2 + 1
+    tokens = (settings.get("img_size", 28) // settings["patch_size"]) ** 2 + 1
     # timm's models are taken for ViT-S, the only one that the study has.
     return (
         images

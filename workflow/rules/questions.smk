@@ -13,7 +13,10 @@ def read_by(stem):
             *rules.step_memory.output,
             *rules.reduce_tokens.output,
         ],
-        "q8_transfer": rules.imagenet_weights.output,
+        "q8_transfer": [
+            *rules.imagenet_weights.output,
+            *source("weights.py", "checkpoint.py", "networks.py"),
+        ],
     }.get(stem, [])
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 
 from vitrail.files import read_json
-from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
-from vitrail.questions.transfer import small_data
-from vitrail.questions.transfer.calls import input_table
+from vitrail.questions.transfer import adaptation, calls, input_cost, small_data
 from vitrail.questions.transfer.pairs import head_to_head, mcnemar_markdown
 from vitrail.settings import steps_of
 
@@ -20,14 +19,8 @@ from vitrail.settings import steps_of
 def answer(study: Study) -> Answer:
     """What timm does with MNIST tensors, the arms, and McNemar between the main pairs."""
     result = Answer(sentence="", table=pd.DataFrame())
-    inputs = input_table()
-    result.data["inputs"] = inputs
-    result.tables["inputs"] = markdown_table(
-        inputs.rename(columns={"tried": "Tried", "shape": "Tensor", "outcome": "What happens"}),
-        "What timm does with tensors of MNIST's shape, tried when this report was made.",
-        "q8-inputs",
-        left=3,
-    )
+    for part in (calls, adaptation, input_cost):
+        part.add(result)
     weights = read_json(study.folder / "weights.json")
     result.numbers["weights"] = {
         "status": weights["status"],

@@ -1,56 +1,182 @@
-"""Q8a: what timm does with tensors of MNIST's shape, tried when the report is made."""
+"""Q8a: what timm's networks do with tensors of MNIST's shape, tried when the report is made."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-MODEL = "vit_small_patch16_224"
+from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.transfer.call_list import (
+    CNN_CALLS,
+    NAMES,
+    OWN,
+    VIT,
+    VIT_CALLS,
+    Call,
+    Shape,
+)
 
-# (what is tried, model, arguments of timm.create_model, shape of the tensor)
-TRIALS: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
-    ("ViT-S as it comes, gray 28 px", MODEL, {}, (1, 1, 28, 28)),
-    ("ViT-S as it comes, RGB 28 px", MODEL, {}, (1, 3, 28, 28)),
-    ("ViT-S as it comes, gray 224 px", MODEL, {}, (1, 1, 224, 224)),
-    ("img_size=28, patch 16 kept", MODEL, {"img_size": 28}, (1, 3, 28, 28)),
-    (
-        "img_size=28, patch_size=7, in_chans=1",
-        MODEL,
-        {"img_size": 28, "patch_size": 7, "in_chans": 1},
-        (1, 1, 28, 28),
-    ),
-    ("dynamic_img_size=True, RGB 28 px", MODEL, {"dynamic_img_size": True}, (1, 3, 28, 28)),
-    ("ResNet-18, RGB 28 px", "resnet18", {}, (1, 3, 28, 28)),
-    ("ResNet-18, gray 28 px", "resnet18", {}, (1, 1, 28, 28)),
-    ("VGG-11, RGB 28 px", "vgg11", {}, (1, 3, 28, 28)),
-]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DASH = "\N{EM DASH}"
+TIMES = " \N{MULTIPLICATION SIGN} "
 
 
-def input_table() -> pd.DataFrame:
-    """Try each call and keep the exception or the shape that comes out."""
+@lru_cache(maxsize=1)  # calls of the same network follow each other; two of VGG are a gigabyte
+def built(model: str, arguments: tuple[tuple[str, Any], ...], after: Any) -> nn.Module:
+    """The network of a call, in evaluation mode, from random weights."""
     import timm
+
+    if model in OWN:
+        return OWN[model]().eval()
+    net: nn.Module = timm.create_model(model, pretrained=False, **dict(arguments))
+    if after:
+        after[1](net)
+    return net.eval()
+
+
+def attempt(call: Call) -> dict[str, Any]:
+    """Make a call: outcome, tokens of the first block, last map of a convolution, unseen share."""
+    import torch
+    from torch import nn
+
+    seen: dict[str, Any] = {"tokens": "", "last_map": "", "unseen": 0.0}
+
+    def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen["tokens"] = str(inputs[0].shape[1])
+
+    def measure(_: nn.Module, __: Any, out: Tensor) -> None:
+        seen["last_map"] = TIMES.join(map(str, out.shape[2:]))
+
+    hooks: list[Any] = []
+    torch.manual_seed(0)
+    try:
+        net: Any = built(call.model, tuple(call.arguments.items()), call.after)
+        if hasattr(net, "blocks") and call.model == VIT:
+            hooks.append(net.blocks[0].register_forward_pre_hook(count))
+        else:
+            convolutions = [part for part in net.modules() if isinstance(part, nn.Conv2d)]
+            hooks += [part.register_forward_hook(measure) for part in convolutions]
+        with torch.inference_mode():
+            logits = net(torch.zeros(call.shape))
+            seen["unseen"] = unseen_share(net, call.shape) if call.model == VIT else 0.0
+        outcome = f"logits {TIMES.join(map(str, logits.shape))}"
+    except Exception as error:  # the exception is the result here
+        outcome = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {"outcome": outcome, **seen}
+
+
+def unseen_share(net: Any, shape: Shape) -> float:
+    """Share of the pixels that change no bit of the logits, tried with random ones.
+
+    They are those beyond the last whole patch, at the right and at the lower edge.
+    """
     import torch
 
-    rows = []
-    for tried, name, arguments, shape in TRIALS:
-        try:
-            model: Any = timm.create_model(name, pretrained=False, **arguments).eval()
-            with torch.inference_mode():
-                logits = model(torch.zeros(shape))
-            outcome = f"runs, logits {tuple(logits.shape)}"
-            if hasattr(model, "patch_embed"):
-                grid = model.patch_embed.grid_size
-                outcome += f", {counted_patches(grid)}"
-                if grid[0] * model.patch_embed.patch_size[0] < shape[-1]:
-                    outcome += "; **the rest of the image is ignored**"
-        except Exception as error:  # the exception is the result here
-            outcome = f"`{type(error).__name__}: {str(error).splitlines()[0][:110]}`"
-        rows.append({"tried": tried, "shape": str(shape), "outcome": outcome})
+    embed = net.patch_embed
+    rows, columns = (n * p for n, p in zip(embed.grid_size, embed.patch_size, strict=True))
+    if rows >= shape[2] and columns >= shape[3]:
+        return 0.0
+    images = torch.rand(shape)
+    changed = torch.rand(shape)
+    changed[:, :, :rows, :columns] = images[:, :, :rows, :columns]
+    same = torch.equal(net(images), net(changed))
+    return 1 - rows * columns / (shape[2] * shape[3]) if same else 0.0
+
+
+def call_table() -> pd.DataFrame:
+    """Make all calls: a row for each.
+
+    Columns: table (vit or cnn), model, call, tensor, outcome, tokens, last_map, unseen (share
+    of the pixels, 0 to 1), why, timm (its version).
+    """
+    import timm
+
+    rows = [
+        {
+            "table": table,
+            "model": call.model,
+            "call": call.code,
+            "tensor": TIMES.join(map(str, call.shape[1:])),
+            **attempt(call),
+            "why": call.why,
+            "timm": timm.__version__,
+        }
+        for table, calls in (("vit", VIT_CALLS), ("cnn", CNN_CALLS))
+        for call in calls
+    ]
+    built.cache_clear()
     return pd.DataFrame(rows)
 
 
-def counted_patches(grid: tuple[int, int]) -> str:
-    """How many patches a grid has, in words."""
-    number = grid[0] * grid[1]
-    return f"{number} patch" if number == 1 else f"{number} patches"
+def coded(text: str) -> str:
+    """Code for Markdown, a dash when there is none."""
+    return f"`{text}`" if text else DASH
+
+
+def happened(row: dict[str, Any]) -> str:
+    """The outcome for print: exceptions as code, and pixels that are not read."""
+    if "Error: " in row["outcome"]:
+        return coded(row["outcome"])
+    lost = (
+        f"; **{100 * row['unseen']:.0f} % of the pixels change nothing**" if row["unseen"] else ""
+    )
+    return row["outcome"] + lost
+
+
+def vit_markdown(calls: pd.DataFrame) -> str:
+    """The calls of ViT-S."""
+    printed = [
+        {
+            "Arguments": coded(row["call"]),
+            "Image": row["tensor"],
+            "What happens": happened(row),
+            "Tokens": row["tokens"] or DASH,
+            "Why": row["why"],
+        }
+        for row in calls[calls["table"] == "vit"].to_dict("records")
+    ]
+    caption = (
+        f"`timm.create_model('{VIT}', ...)` of timm {calls['timm'].iloc[0]} with random weights, "
+        "given one image: channels × height × width. All calls were made when this report was."
+    )
+    return markdown_table(pd.DataFrame(printed), caption, "q8-inputs", left=5)
+
+
+def cnn_markdown(calls: pd.DataFrame) -> str:
+    """The calls of the CNNs."""
+    printed = [
+        {
+            "Network": NAMES.get(
+                row["model"], coded(", ".join(filter(None, [row["model"], row["call"]])))
+            ),
+            "Image": row["tensor"],
+            "What happens": happened(row),
+            "Last map": row["last_map"] or DASH,
+            "Why": row["why"],
+        }
+        for row in calls[calls["table"] == "cnn"].to_dict("records")
+    ]
+    caption = (
+        "The same with CNNs of timm, and with two small ones that differ in their head alone. The "
+        "last map is that of the last convolution that ran."
+    )
+    return markdown_table(pd.DataFrame(printed), caption, "q8-inputs-cnn", left=5)
+
+
+def add(result: Answer) -> None:
+    """Both tables, and the numbers of the silent trap."""
+    calls = call_table()
+    result.data["inputs"] = calls
+    result.tables["inputs"] = vit_markdown(calls)
+    result.tables["inputs_cnn"] = cnn_markdown(calls)
+    trap = calls[calls["unseen"] > 0]
+    result.numbers["inputs"] = {
+        "unseen": f"{100 * trap['unseen'].max():.0f} %" if len(trap) else "none",
+    }

@@ -1,0 +1,114 @@
+"""Q8b: what the ways to feed MNIST to ViT-S cost: small patches at 28 pixels, or 224 pixels."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from vitrail.cost_model import total, vit_costs
+from vitrail.efficiency import token_count
+from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.transfer.call_list import VIT
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SIZES = [(28, 14), (28, 7), (28, 4), (28, 2), (224, 16)]  # side of the image, of a patch
+YARDSTICK, LARGE = (28, 7), (224, 16)
+VIT_S = {"in_chans": 1, "num_classes": 10, "embed_dim": 384, "depth": 12, "num_heads": 6}
+BATCH, ROUNDS = 2, 5
+
+
+def networks() -> dict[tuple[int, int], nn.Module]:
+    """ViT-S for each of `SIZES`, as an arm of the study has it: (B, 1, 28, 28) -> (B, 10)."""
+    from vitrail.networks import build
+
+    arm = {"model": "timm", "timm_model": VIT, "pretrained": ""}
+    return {
+        (side, patch): build({**arm, "img_size": side, "patch_size": patch}).eval()
+        for side, patch in SIZES
+    }
+
+
+def seconds_per_image(made: dict[tuple[int, int], nn.Module]) -> dict[tuple[int, int], float]:
+    """Median over rounds, in each of which every network has its turn, after one to warm up."""
+    import torch
+
+    images = torch.zeros(BATCH, 1, 28, 28)
+    samples: dict[tuple[int, int], list[float]] = {size: [] for size in made}
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(ROUNDS + 1):
+                for size, network in made.items():
+                    started = time.perf_counter()
+                    network(images)
+                    samples[size].append((time.perf_counter() - started) / BATCH)
+    finally:
+        torch.set_num_threads(threads_before)
+    return {size: statistics.median(values[1:]) for size, values in samples.items()}
+
+
+def cost_table() -> pd.DataFrame:
+    """img_size, patch_size, tokens, parameters, macs (formula), ratio, seconds (per image)."""
+    made = networks()
+    seconds = seconds_per_image(made)
+    costs = {
+        (side, patch): total(vit_costs(img_size=side, patch_size=patch, **VIT_S))
+        for side, patch in SIZES
+    }
+    return pd.DataFrame(
+        {
+            "img_size": side,
+            "patch_size": patch,
+            "tokens": token_count(side, patch),
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "ratio": cost.macs / costs[YARDSTICK].macs,
+            "seconds": seconds[side, patch],
+        }
+        for (side, patch), cost in costs.items()
+    )
+
+
+def cost_markdown(table: pd.DataFrame) -> str:
+    """The table for print."""
+    printed = pd.DataFrame(
+        {
+            "Image (px)": table["img_size"],
+            "Patch (px)": table["patch_size"],
+            "Tokens": table["tokens"],
+            "Parameters (M)": [f"{value / 1e6:.2f}" for value in table["parameters"]],
+            "GMACs": [f"{value / 1e9:.2f}" for value in table["macs"]],
+            "× MACs": [f"{value:.2f}" for value in table["ratio"]],
+            "ms per image": [f"{1e3 * value:.1f}" for value in table["seconds"]],
+        }
+    )
+    caption = (
+        "ViT-S on gray digits as they are, or enlarged to 224 pixels. MACs of the formula of "
+        "@sec-q7; × MACs beside 28 pixels with patches of 7. The clock is a rough one: the median "
+        f"of {ROUNDS} forward calls of {BATCH} images, one thread, other work beside it."
+    )
+    return markdown_table(printed, caption, "q8-input-cost", left=0)
+
+
+def add(result: Answer) -> None:
+    """The table, and what enlarging multiplies."""
+    table = cost_table()
+    result.data["input_cost"] = table
+    result.tables["input_cost"] = cost_markdown(table)
+    by_size = table.set_index(["img_size", "patch_size"])
+
+    def quoted(size: tuple[int, int]) -> dict[str, Any]:
+        found = by_size.loc[size]
+        return {"gmacs": f"{found['macs'] / 1e9:.2f}", "tokens": f"{found['tokens']:.0f}"}
+
+    result.numbers["input_cost"] = {
+        "small": quoted(YARDSTICK),
+        "large": quoted(LARGE),
+        "ratio": f"{by_size.loc[LARGE, 'ratio']:.1f}",
+    }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings
+from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings, takes_patches
 
 IN_CHANS = 1
 # Up to about so many tokens the fused kernel's fixed cost is more than it saves: a training
@@ -110,26 +110,28 @@ def build(settings: Settings, weights: dict[str, Any] | None = None) -> nn.Modul
 
 
 def _timm_model(settings: Settings, weights: dict[str, Any] | None) -> nn.Module:
-    """A timm ViT adapted to MNIST: 28 pixels, one channel, ten classes."""
-    adapted = {
-        "img_size": IMAGE_SIZE,
-        "patch_size": settings["patch_size"],
-        "in_chans": IN_CHANS,
-        "num_classes": NUM_CLASSES,
-    }
+    """A model of timm adapted to MNIST: one channel, ten classes and, for a ViT, 28 pixels."""
+    adapted = {"in_chans": IN_CHANS, "num_classes": NUM_CLASSES}
+    if takes_patches(settings):
+        adapted |= {"img_size": IMAGE_SIZE, "patch_size": settings["patch_size"]}
     name = settings["timm_model"]
     if settings["pretrained"]:
         from vitrail.weights import create_pretrained
 
         if weights is None:
-            raise VitrailError(f"{name}: a pretrained arm needs weights.json (see vitrail.weights)")
+            raise VitrailError(f"{name}: a pretrained arm needs --weights (see vitrail.weights)")
         _check_pixels(settings, weights)
         return create_pretrained(name, weights, **adapted)
     import timm
 
     try:
-        return timm.create_model(name, pretrained=False, **adapted)
-    except (RuntimeError, TypeError) as error:
+        network: nn.Module = timm.create_model(name, pretrained=False, **adapted)
+        if not takes_patches(settings):
+            # Whether a CNN halves its maps too often, or is no CNN, shows only when it runs.
+            with torch.inference_mode():
+                network.eval()(torch.zeros(1, IN_CHANS, IMAGE_SIZE, IMAGE_SIZE))
+        return network.train()
+    except (AssertionError, RuntimeError, TypeError) as error:
         raise VitrailError(
             f"config: timm_model {name!r} cannot be built for {IMAGE_SIZE} px images: {error}"
         ) from error

@@ -13,7 +13,7 @@ def read_by(stem):
             *rules.step_memory.output,
             *rules.reduce_tokens.output,
         ],
-        "q8_transfer": rules.imagenet_weights.output,
+        "q8_transfer": weights_read_by(PLAN.arms_of("q8_transfer")),
     }.get(stem, [])
 
 

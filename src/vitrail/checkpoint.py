@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.errors import VitrailError
+from vitrail.packaged import in_timm_names
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +89,8 @@ def read_weights(path: Path, model: str, tag: str) -> State:
     wrong file would pass for pretrained weights; hence the comparison name by name.
 
     Returns:
-        float32 tensors in timm's names and in the shapes of the model at its native
-        image size; the classifier is there if the file has it.
+        tensors (float32, counters as they are) in timm's names and in the shapes of the model
+        at its native image size; the classifier is there if the file has it.
 
     Raises:
         VitrailError: the file is torn, hostile, or belongs to another model or tag.
@@ -116,11 +117,12 @@ def read_weights(path: Path, model: str, tag: str) -> State:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise VitrailError(f"{path} cannot be read as weights ({reason}); {anew}") from error
 
-    classes = pretrained_cfg(model, tag).num_classes
+    cfg = pretrained_cfg(model, tag)
     with torch.device("meta"):
-        wanted = timm.create_model(model, num_classes=classes).state_dict()
+        wanted = timm.create_model(model, num_classes=cfg.num_classes).state_dict()
+    state = in_timm_names(state, wanted)
     state = {key: value for key, value in state.items() if not key.startswith("pre_logits.")}
-    optional = {"head.weight", "head.bias"}
+    optional = {f"{cfg.classifier}.weight", f"{cfg.classifier}.bias"}
     lacking = [key for key in wanted if key not in state and key not in optional]
     foreign = [key for key in state if key not in wanted]
     if lacking or foreign:
@@ -135,4 +137,6 @@ def read_weights(path: Path, model: str, tag: str) -> State:
             )
         if not bool(torch.isfinite(value).all()):
             raise VitrailError(f"{path} is damaged: {key} holds values that are not finite; {anew}")
-    return {key: value.float() for key, value in state.items()}
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }

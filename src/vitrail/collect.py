@@ -26,6 +26,7 @@ SUMMARY_FIELDS = [
     "train_loss",
     "val_loss",
     "val_accuracy",
+    "test_seconds",
     "test_loss",
     "test_accuracy",
     "test_errors",

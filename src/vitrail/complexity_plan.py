@@ -10,7 +10,15 @@ from typing import Any
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.runs import Arm, Plan
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NEUTRAL, Settings, canonical, in_full
+from vitrail.settings import (
+    IMAGE_SIZE,
+    MODEL_FIELDS,
+    NEUTRAL,
+    Settings,
+    canonical,
+    in_full,
+    weights_file,
+)
 
 # What the base ViT must have because Q7 accounts for its cost, by the setting of it.
 ACCOUNTED = {
@@ -18,6 +26,7 @@ ACCOUNTED = {
     "patch_embed": "linear patches",
     "drop_rate": "a network without dropout",
 }
+TUNED = {"timm_model": "vit_small_patch16_224", "pretrained": "augreg_in1k"}
 
 
 def timing_settings(config: Config) -> dict[str, Any]:
@@ -97,6 +106,13 @@ def trained_for_less(plan: Plan) -> dict[str, Settings]:
         if len(experiment.members) > 1
         for member in experiment.members
     }
+
+
+def tuned_weights(plan: Plan) -> str:
+    """Where the weights are from which Q7 tunes ViT-S: those of the plan's ViT-S, if it has any."""
+    arms = (arm.settings for arm in plan.arms.values())
+    named = (weights_file(own) for own in arms if own.get("timm_model") == TUNED["timm_model"])
+    return next(filter(None, named), weights_file(TUNED))
 
 
 def subject(config: Config, plan: Plan) -> Arm:

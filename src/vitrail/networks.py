@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
-from vitrail.settings import IMAGE_SIZE, MODEL_FIELDS, NUM_CLASSES, Settings, in_full
+from vitrail.settings import (
+    IMAGE_SIZE,
+    MODEL_FIELDS,
+    NUM_CLASSES,
+    Settings,
+    in_full,
+    takes_patches,
+)
 
 IN_CHANS = 1
 HEAD = "head."  # how the names of a classifier's weights begin, in timm's models too
@@ -124,38 +131,40 @@ def enlarge(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
 
 
 def _timm_model(settings: Settings, weights: dict[str, Any] | None, num_classes: int) -> nn.Module:
-    """A timm ViT adapted to MNIST: one channel, its own head, 28 pixels or enlarged to more."""
+    """A model of timm adapted to MNIST: one channel, its own head; a ViT may enlarge the images."""
     img_size = in_full(settings)["img_size"]
-    net = _timm_vit(settings, weights, img_size, num_classes)
+    net = _adapted(settings, weights, img_size, num_classes)
     if img_size != IMAGE_SIZE:
         patch_embed: Any = net.patch_embed
         patch_embed.register_forward_pre_hook(enlarge)
     return net
 
 
-def _timm_vit(
+def _adapted(
     settings: Settings, weights: dict[str, Any] | None, img_size: int, num_classes: int
 ) -> nn.Module:
-    """timm's ViT for images of `img_size` pixels a side."""
-    adapted = {
-        "img_size": img_size,
-        "patch_size": settings["patch_size"],
-        "in_chans": IN_CHANS,
-        "num_classes": num_classes,
-    }
+    """timm's network; a ViT for images of `img_size` pixels a side."""
+    adapted = {"in_chans": IN_CHANS, "num_classes": num_classes}
+    if takes_patches(settings):
+        adapted |= {"img_size": img_size, "patch_size": settings["patch_size"]}
     name = settings["timm_model"]
     if settings["pretrained"]:
         from vitrail.weights import create_pretrained
 
         if weights is None:
-            raise VitrailError(f"{name}: a pretrained arm needs weights.json (see vitrail.weights)")
+            raise VitrailError(f"{name}: a pretrained arm needs --weights (see vitrail.weights)")
         _check_pixels(settings, weights)
         return create_pretrained(name, weights, **adapted)
     import timm
 
     try:
-        return timm.create_model(name, pretrained=False, **adapted)
-    except (RuntimeError, TypeError) as error:
+        network: nn.Module = timm.create_model(name, pretrained=False, **adapted)
+        if not takes_patches(settings):
+            # Whether a CNN halves its maps too often, or is no CNN, shows only when it runs.
+            with torch.inference_mode():
+                network.eval()(torch.zeros(1, IN_CHANS, IMAGE_SIZE, IMAGE_SIZE))
+        return network.train()
+    except (AssertionError, RuntimeError, TypeError) as error:
         raise VitrailError(
             f"config: timm_model {name!r} cannot be built for {img_size} px images: {error}"
         ) from error

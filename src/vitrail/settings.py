@@ -45,6 +45,7 @@ TRAINING_FIELDS = (
     "start",
     "teacher",
     "early_stopping",
+    "tune",
     "pixel_mean",
     "pixel_std",
 )
@@ -93,6 +94,7 @@ NEUTRAL: Settings = {
     "teacher": "",
     "early_stopping": False,
     "img_size": IMAGE_SIZE,
+    "tune": "all",
 }
 # Of the data step; vitrail.data has their checksums (and imports numpy, so not here).
 MNIST_FILES = (
@@ -113,6 +115,8 @@ def run_id(arm_id: str, seed: int) -> str:
 def relevant(settings: Settings) -> Settings:
     """The settings that a model of this kind reads, in a fixed order."""
     fields = {*TRAINING_FIELDS, *MODEL_FIELDS[settings["model"]]}
+    if not takes_patches(settings):
+        fields.discard("patch_size")
     if settings.get("pos_embed") != "learned":
         fields.discard("pos_embed_std")  # fixed positions have no start
     if settings.get("pos_embed") not in ("sinusoidal", "sinusoidal_2d"):
@@ -164,9 +168,12 @@ def slug(settings: Settings) -> str:
         return "logistic"
     start = settings["pretrained"] or "scratch"
     name = settings["timm_model"].split("_patch")[0]
-    enlarged = f"-{settings['img_size']}px" if "img_size" in settings else ""
+    if "patch_size" in settings:
+        name += f"-p{settings['patch_size']}"
+    if "img_size" in settings:
+        name += f"-{settings['img_size']}px"
     # The slug is part of a path: whatever a name holds, only these characters go in.
-    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-p{settings['patch_size']}{enlarged}-{start}")
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{name}-{start}")
 
 
 def labels_of(settings: Settings) -> int:
@@ -179,6 +186,25 @@ def images_of(settings: Settings) -> int:
     """Images that a run trains on: those with labels, less what early stopping holds out."""
     labels = labels_of(settings)
     return labels - labels // HELD_OUT if settings.get("early_stopping") else labels
+
+
+def takes_patches(settings: Settings) -> bool:
+    """Whether an arm's network cuts the image into patches of `patch_size`.
+
+    Of timm's models those do that are called vit_, deit or flexivit_, or whose name holds the
+    size of their patches (`_patch16`); the others are taken for CNNs, which have no such size.
+    """
+    if settings["model"] != "timm":
+        return settings["model"] == "vit"
+    name = settings["timm_model"]
+    return "_patch" in name or name.startswith(("vit_", "deit", "flexivit_"))
+
+
+def weights_file(settings: Settings) -> str:
+    """Where a study keeps what was found of an arm's ImageNet weights; empty without any."""
+    if not settings.get("pretrained"):
+        return ""
+    return f"weights/{settings['timm_model']}.{settings['pretrained']}.json"
 
 
 def steps_of(settings: Settings) -> int:
@@ -199,16 +225,25 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             raise VitrailError(f"config: {where}: the key {field} has no effect on model {kind!r}")
     if kind == "timm" and not settings["timm_model"]:
         raise VitrailError(f"config: {where}: timm_model must name a model of timm")
-    if kind in ("vit", "timm"):
+    for field in ("patch_size", "img_size"):
+        if kind == "timm" and field in own and not takes_patches(settings):
+            raise VitrailError(
+                f"config: {where}: timm_model {settings['timm_model']!r} is taken for a CNN, and "
+                f"{field} has no effect on it; leave {field} out"
+            )
+    if takes_patches(settings):
         _check_patches(settings, where)
     if kind == "vit":
         _check_vit(settings, where)
     if settings["grow"] != "none":
         _check_growth(settings, where)
-    if settings["optimizer"] == "muon" and kind not in ("vit", "timm"):
+    if settings["tune"] == "head":
+        _check_probe(settings, where)
+    if settings["optimizer"] == "muon" and not takes_patches(settings):
+        name = settings["timm_model"] if kind == "timm" else kind
         raise VitrailError(
             f"config: {where}: optimizer muon works on the matrices of transformer blocks, and "
-            f"model {kind!r} has none; choose adamw or sgd"
+            f"model {name!r} has none; choose adamw or sgd"
         )
     _check_labels(settings, where)
     if steps_of(settings) < settings["evaluations"]:
@@ -371,4 +406,23 @@ def _check_growth(settings: Settings, where: str) -> None:
         raise VitrailError(
             f"config: {where}: window_size {settings['window_size']} does not divide the patches "
             f"of {2 * patch} pixels that grow patch_size starts with"
+        )
+
+
+def _check_probe(settings: Settings, where: str) -> None:
+    """With tune head only the head learns: nothing else may ask for the trunk's gradients."""
+    said = f"config: {where}: tune head trains the head alone"
+    if settings["model"] in ("mlp", "logistic"):
+        raise VitrailError(
+            f"{said}, and model {settings['model']!r} has no trunk below one; set tune to all"
+        )
+    if settings["optimizer"] == "muon":
+        raise VitrailError(
+            f"{said}, and optimizer muon is for the matrices of the blocks; choose adamw or sgd"
+        )
+    if settings["grow"] != "none":
+        raise VitrailError(f"{said}, so nothing can grow; set grow to none or tune to all")
+    if settings["patch_drop_rate"]:
+        raise VitrailError(
+            f"{said}, and a trunk that is not trained drops no patches; set patch_drop_rate to 0"
         )

@@ -33,6 +33,7 @@ from vitrail.errors import run_command
 from vitrail.few_labels import hold_out, with_labels
 from vitrail.files import read_json
 from vitrail.growing import Growth, first_stage
+from vitrail.linear_probe import features, freeze_trunk
 from vitrail.model import seed_patches
 from vitrail.networks import build, load_run, load_start
 from vitrail.optimizers import make_optimizers, schedule, set_rates
@@ -45,7 +46,7 @@ EVALUATION_BATCH = 100  # larger ones are slower on a CPU with 50 tokens, no fas
 # Added to a run's seed for the random maps of its images, the patches that are dropped and
 # the draws of importance sampling: each has numbers of its own, which depend on the seed alone.
 MOVES, PATCHES, DRAWS = 2**32, 2 * 2**32, 3 * 2**32
-Found = dict[str, Any]  # the content of weights.json
+Found = dict[str, Any]  # what vitrail.weights found
 
 
 @dataclass
@@ -99,10 +100,11 @@ def moved(images: Tensor, settings: Settings, generator: torch.Generator) -> Ten
 @torch.inference_mode()
 def logits_of(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Logits of all images, (N, 10) float32, in evaluation mode."""
+    training = network.training
     network.eval()
     with autocast(images.device, precision):
         parts = [network(part) for part in images.split(EVALUATION_BATCH)]
-    network.train()
+    network.train(training)
     return torch.cat(parts).float()
 
 
@@ -174,6 +176,16 @@ def fit(
     labels = torch.from_numpy(np.array(data.train_labels)).long().to(device)
     validation = pixels(data.validation_images, settings, device)
     validation_labels = torch.from_numpy(np.array(data.validation_labels)).long().to(device)
+    network.train()
+    log, losses, spent, started = Log(), [], 0.0, time.perf_counter()
+    if settings["tune"] == "head":
+        head = freeze_trunk(network)
+        if not augmented(settings):
+            # The trunk sees every image alike each time, so that once is enough.
+            train = features(network, train, precision, settings["batch_size"])
+            spent = time.perf_counter() - started
+            validation = features(network, validation, precision, EVALUATION_BATCH)
+            network = head
     optimizers = make_optimizers(network, settings)
     # Its own generator: whether images are moved changes neither their order nor the start.
     # Its own seed: that of `batches` would draw the maps from the numbers of the order.
@@ -185,8 +197,7 @@ def fit(
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
     }
-    log, losses, spent, started = Log(), [], 0.0, time.perf_counter()
-    network.train()
+    started = time.perf_counter()
     bar = tqdm(
         enumerate(batches(len(train), settings, seed), start=1),
         total=steps, desc=title, unit="step", mininterval=5, file=sys.stderr,
@@ -263,7 +274,10 @@ def run(
     log = fit(network, data, settings, seed, device, precision, name, teacher)
     # Of the network that is kept: one that grows has cost less at first.
     macs = count_macs(network, torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device))
-    logits = logits_of(network, pixels(mnist.test_images, settings, device), precision).cpu()
+    test_images = pixels(mnist.test_images, settings, device)
+    started = time.perf_counter()
+    logits = logits_of(network, test_images, precision).cpu()
+    test_seconds = time.perf_counter() - started
     labels = torch.from_numpy(np.array(mnist.test_labels)).long()
     test_loss, test_accuracy = score(logits, labels)
     last, kept = log.history[-1], log.history[log.kept]
@@ -272,7 +286,8 @@ def run(
         "status": "finished",
         "reason": "",
         "precision_used": precision,
-        "parameters": count_parameters(network),
+        # All of them, of a linear probe as well.
+        "parameters": count_parameters(network.requires_grad_()),
         "macs": macs,
         "samples": last["samples"],
         "seconds": round(time.perf_counter() - begun, 3),
@@ -282,6 +297,7 @@ def run(
         "train_loss": kept["train_loss"],
         "val_loss": kept["val_loss"],
         "val_accuracy": kept["val_accuracy"],
+        "test_seconds": round(test_seconds, 3),
         "test_loss": test_loss,
         "test_accuracy": test_accuracy,
         "test_errors": int((logits.argmax(dim=1) != labels).sum()),
@@ -299,7 +315,9 @@ def main() -> None:
     parser.add_argument(
         "--study", type=Path, required=True, help="folder of runs/ and pretraining/"
     )
-    parser.add_argument("--weights", type=Path, help="weights.json, for a pretrained arm")
+    parser.add_argument(
+        "--weights", type=Path, help="file of vitrail.weights, for a pretrained arm"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     arguments = parser.parse_args()
 
@@ -320,7 +338,7 @@ def train_arm(settings: Settings, arguments: argparse.Namespace, device: torch.d
     runs = arguments.study / "runs"
     folders = {seed: runs / run_id(arm_id(settings), seed) for seed in arguments.seeds}
     if settings.get("pretrained") and (weights is None or weights["status"] != "available"):
-        reason = weights["reason"] if weights else "weights.json was not given"
+        reason = weights["reason"] if weights else "--weights was not given"
         for seed, folder in folders.items():
             write_run(folder, settings, seed, {"status": "not run", "reason": reason}, facts)
         print(f"train: {arm_id(settings)} not run: {reason}")

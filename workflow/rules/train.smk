@@ -10,7 +10,7 @@ for name, priority, seeds, arms in training_rules():
             name
         input:
             data=MNIST,
-            weights=lambda wildcards: weights_for([wildcards.arm]),
+            weights=lambda wildcards: weights_read_by([wildcards.arm]),
             starts=lambda wildcards: starts_of([wildcards.arm]),
             code=CODE_TRAIN,
         output:
@@ -54,7 +54,7 @@ for name, seeds, arms in training_together():
             name
         input:
             data=MNIST,
-            weights=weights_for(arms),
+            weights=weights_read_by(arms),
             starts=starts_of(arms),
             code=CODE_TRAIN,
         output:

@@ -62,7 +62,9 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run of a vit")
     parser.add_argument("--data", type=Path, required=True, help="folder of the MNIST files")
-    parser.add_argument("--weights", type=Path, help="weights.json, for the accuracy of LoRA")
+    parser.add_argument(
+        "--weights", type=Path, help="file of vitrail.weights, for the accuracy of LoRA"
+    )
     parser.add_argument("--params", default="{}", help="settings as JSON; defaults for the rest")
     parser.add_argument("--out", type=Path, required=True, help="the table, a CSV file")
     parser.add_argument("--log-env", type=Path, required=True, help="the machine, a JSON file")

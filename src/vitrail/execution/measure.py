@@ -35,7 +35,7 @@ def measure(
         run: folder of a finished run of a ViT of ours.
         mnist: its data.
         settings: see `settings.DEFAULTS`.
-        weights: the content of weights.json, None without.
+        weights: what vitrail.weights found, None without.
         folder: for files that a way needs for a while; on a disk, not in memory.
 
     Raises:

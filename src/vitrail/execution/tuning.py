@@ -33,7 +33,7 @@ DETAILS = {
 # Peak rates of AdamW. All weights: that of ViT-S in Q8. The few weights of LoRA, half of which
 # start at zero, take a larger one. Neither was searched for.
 RATES = {"full": 3e-4, "lora": 1e-3}
-Found = dict[str, Any]  # the content of weights.json
+Found = dict[str, Any]  # what vitrail.weights found
 
 
 def measure_tuning(
@@ -108,7 +108,7 @@ def with_lora(network: nn.Module, rank: int) -> nn.Module:
 def missing_weights(weights: Found | None) -> str:
     """Why there is no accuracy, and what brings it; empty when the weights are there."""
     if weights is None:
-        return f"no accuracy: weights.json was not given; to fill it in later: {AGAIN}"
+        return f"no accuracy: --weights was not given; to fill it in later: {AGAIN}"
     if weights["status"] != "available":
         return f"no accuracy: {weights['reason']}; to fill it in later: {weights['remedy']}"
     if weights["model"] != MODEL:

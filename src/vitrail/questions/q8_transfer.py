@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from vitrail.files import read_json
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 from vitrail.questions.transfer import adaptation, calls, input_cost, small_data
 from vitrail.questions.transfer.pairs import head_to_head, mcnemar_markdown
+from vitrail.questions.transfer.weights import found_weights, not_run_words, weights_markdown
 from vitrail.settings import steps_of
 
 
@@ -21,13 +21,8 @@ def answer(study: Study) -> Answer:
     result = Answer(sentence="", table=pd.DataFrame())
     for part in (calls, adaptation, input_cost):
         part.add(result)
-    weights = read_json(study.folder / "weights.json")
-    result.numbers["weights"] = {
-        "status": weights["status"],
-        "tag": str(weights["tag"]),
-        "dataset": str(weights.get("dataset", "")),
-        "reason": str(weights.get("reason", "")),
-    }
+    weights = found_weights(study)
+    result.tables["weights"] = weights_markdown(weights)
     result.numbers["budget"] = budget_words(study)
     pairs = []
     for experiment in study.plan.of_question("q8_transfer"):
@@ -44,7 +39,7 @@ def answer(study: Study) -> Answer:
             "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
             *(sentence(result.numbers[name]) for name in tables if not few or name != few.name),
             labels,
-            imagenet_words(study, weights),
+            not_run_words(weights),
         ]
     )
     return result
@@ -62,20 +57,12 @@ def budget_words(study: Study) -> dict[str, str]:
     return {
         "images": said(settings["train_size"] for settings in arms),
         "steps": said(steps_of(settings) for settings in arms),
-        "patch_size": said(settings["patch_size"] for settings in large),
+        "patch_size": said(
+            settings["patch_size"] for settings in large if "patch_size" in settings
+        ),
         "rate_timm": said(settings["learning_rate"] for settings in large),
         "rate_small": said(settings["learning_rate"] for settings in small),
     }
-
-
-def imagenet_words(study: Study, weights: dict[str, Any]) -> str:
-    """What became of the arms that need ImageNet weights; nothing when there are none."""
-    arms = study.plan.arms_of("q8_transfer")
-    if not any(study.plan.arms[arm].settings.get("pretrained") for arm in arms):
-        return ""
-    if weights["status"] != "available":
-        return f"The ImageNet arm was **not run**: {weights['reason']}."
-    return f"The pretrained weights are {weights['tag']} ({weights['dataset']})."
 
 
 def sentence(quoted: dict[str, Any]) -> str:

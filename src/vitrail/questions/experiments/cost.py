@@ -26,7 +26,7 @@ MODEL_NAMES = {
     "cnn": "CNN",
     "mlp": "MLP on pixels",
     "logistic": "logistic regression",
-    "timm": "timm's ViT",
+    "timm": "timm's network",
 }
 
 

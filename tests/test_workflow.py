@@ -211,7 +211,7 @@ def finished(
     done = project.snakemake("--cores", "2", "--configfile", SMOKE)
     assert done.returncode == 0, done.stdout
     plan = project.plan()
-    assert jobs(done.stdout) >= TABLES | {f"Train {arm}" for arm in plan.arms}
+    assert jobs(done.stdout) >= TABLES | trainings(plan)
     assert jobs(done.stdout) >= {job for stem in STEMS for job in answered(stem)}
     assert "vitrail: study smoke" in done.stdout  # the ending
     return project
@@ -219,6 +219,14 @@ def finished(
 
 def experiment(stem: str, name: str, **content: Any) -> dict[str, Any]:
     return {"questions": {stem: {"experiments": {name: content}}}}
+
+
+def trainings(plan: runs.Plan) -> set[str]:
+    """The jobs that train and pretrain: one per arm, or per method over label budgets."""
+    jobs = {
+        f"Train {arm.job.replace('__', ': ') or identity}" for identity, arm in plan.arms.items()
+    }
+    return jobs | {f"Pretrain {start}" for start in plan.pretrainings}
 
 
 COARSER = experiment("q6_vit", "patch_size", vary={"patch_size": [14, 7, 28]})
@@ -235,13 +243,14 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     assert done.returncode == 0, done.stdout
     files = [fresh.folder / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))]
     plan = runs.expand(load(files))
-    expected = {f"Train {arm}" for arm in plan.arms} | TABLES
+    expected = trainings(plan) | TABLES
     expected |= {job for stem in STEMS for job in answered(stem)}
     assert jobs(done.stdout) > expected
     q7 = complexity_plan.reduction_settings(load(files), plan)
     thresholds = len(q7["targets"]) + len(q7["class_targets"])
-    # data, weights, store; timing, execution, step memory, the thresholds and their comparison
-    assert len(jobs(done.stdout) - expected) == 7 + thresholds
+    found = {arm.settings.get("pretrained") for arm in plan.arms.values()} - {None, ""}
+    # data, store; timing, execution, step memory, the comparison of thresholds; and these
+    assert len(jobs(done.stdout) - expected) == 6 + thresholds + len(found)
     results = fresh.folder / "results"
     assert [path.name for path in results.iterdir()] == ["README.md"]
 
@@ -313,6 +322,25 @@ def test_removed_experiment_trains_nothing(finished: Project) -> None:
 def test_new_label_trains_nothing(finished: Project) -> None:
     change = experiment("q5_block", "norm", arms={"post": {"label": "as in 2017"}})
     assert finished.planned(change) == TABLES | answered("q5_block")
+
+
+def test_added_method_runs_alone_at_all_its_budgets(finished: Project) -> None:
+    arms = {"wide": {"label": "wide", "settings": {"mlp_ratio": 4}}}
+    change = experiment("q8_transfer", "small_data", arms=arms)
+    assert finished.planned(change) == TABLES | answered("q8_transfer") | {"Train small_data: wide"}
+
+
+def test_another_recipe_pretrains_and_trains_what_starts_from_it(finished: Project) -> None:
+    change = {"pretraining": {"strokes": {"classes": 19}}}
+    started = {
+        f"Train {arm.job.replace('__', ': ') or arm.arm_id}"
+        for arm in finished.plan(change).arms.values()
+        if arm.settings.get("start", "").startswith("strokes-")
+    }
+    new = {start for start in finished.plan(change).pretrainings if start.startswith("strokes-")}
+    planned = finished.planned(change)
+    assert planned == TABLES | answered("q8_transfer") | started | {f"Pretrain {x}" for x in new}
+    assert started and new
 
 
 def test_moved_arm_is_not_trained_again(finished: Project) -> None:

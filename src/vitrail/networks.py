@@ -144,7 +144,7 @@ def _adapted(
     settings: Settings, weights: dict[str, Any] | None, img_size: int, num_classes: int
 ) -> nn.Module:
     """timm's network; a ViT for images of `img_size` pixels a side."""
-    adapted = {"in_chans": IN_CHANS, "num_classes": num_classes}
+    adapted: dict[str, Any] = {"in_chans": IN_CHANS, "num_classes": num_classes}
     if takes_patches(settings):
         adapted |= {"img_size": img_size, "patch_size": settings["patch_size"]}
     name = settings["timm_model"]

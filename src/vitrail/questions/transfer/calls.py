@@ -21,6 +21,7 @@ from vitrail.questions.transfer.call_list import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Row = dict[Any, Any]
 DASH = "\N{EM DASH}"
 TIMES = " \N{MULTIPLICATION SIGN} "
 
@@ -120,7 +121,7 @@ def coded(text: str) -> str:
     return f"`{text}`" if text else DASH
 
 
-def happened(row: dict[str, Any]) -> str:
+def happened(row: Row) -> str:
     """The outcome for print: exceptions as code, what was seen, and pixels that are not read."""
     failed = "Error: " in row["outcome"]
     parts = [f"{row['tokens']} tokens"] if row["tokens"] else []
@@ -140,10 +141,10 @@ def tabled(calls: pd.DataFrame, table: str, what: str, caption: str, label: str)
         }
         for row in calls[calls["table"] == table].to_dict("records")
     )
-    return markdown_table(printed, caption, label, left=4, widths=(30, 13, 32, 25))
+    return markdown_table(printed, caption, label, left=4, widths=(29, 15, 31, 25))
 
 
-def called(row: dict[str, Any]) -> str:
+def called(row: Row) -> str:
     """What is called: the arguments for ViT-S, the network with its arguments for CNNs."""
     names = [] if row["model"] == VIT else [row["model"]]
     return NAMES.get(row["model"], coded(", ".join([*names, *filter(None, [row["call"]])])))

@@ -113,3 +113,7 @@ def test_tables_have_a_row_for_each_call(answer: Answer) -> None:
         for row, call in zip(rows[2:], listed, strict=True):
             assert row.endswith(f"| {call.why} |")
             assert call.code in row
+    for name in ("inputs", "inputs_cnn"):
+        assert answer.tables[name].rstrip().endswith(' tbl-colwidths="[29,15,31,25]"}')
+    assert "| 197 tokens; logits 1 × 1000 |" in answer.tables["inputs"]
+    assert "| last map 1 × 1; `RuntimeError: " in answer.tables["inputs_cnn"]

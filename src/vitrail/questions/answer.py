@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,10 +66,16 @@ def claims_markdown(claims: list[Claim]) -> str:
     )
 
 
-def markdown_table(frame: pd.DataFrame, caption: str, label: str, left: int = 1) -> str:
-    """A pipe table with a caption; the first `left` columns are text, the rest figures."""
+def markdown_table(
+    frame: pd.DataFrame, caption: str, label: str, left: int = 1, widths: Sequence[int] = ()
+) -> str:
+    """A pipe table with a caption; the first `left` columns are text, the rest figures.
+
+    `widths` of the columns are in per cent, for tables of prose; else they follow the content.
+    """
     names = [str(name) for name in frame.columns]
     rule = [":---" if position < left else "---:" for position in range(len(names))]
     rows = [[str(cell) for cell in row] for row in frame.itertuples(index=False)]
     lines = [f"| {' | '.join(cells)} |" for cells in [names, rule, *rows]]
-    return "\n".join(lines) + f"\n\n: {caption} {{#tbl-{label}}}\n"
+    shares = f' tbl-colwidths="[{",".join(map(str, widths))}]"' if widths else ""
+    return "\n".join(lines) + f"\n\n: {caption} {{#tbl-{label}{shares}}}\n"

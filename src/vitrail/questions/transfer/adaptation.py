@@ -39,8 +39,8 @@ SUMMED = "features of a gray image as of the same image three times"
 def resizing(before: int, after: int) -> np.ndarray:
     """The matrix (after, before) that resizes a row of pixels: bicubic, antialiased.
 
-    The cubic convolution of Keys (1981) with a = -1/2; where the row shrinks the kernel is as much wider,
-    so that every pixel counts. At the ends what is left of it is scaled to a sum of one.
+    The cubic convolution of Keys (1981) with a = -1/2; where the row shrinks the kernel is as
+    much wider, so that every pixel counts. At the ends what is left is scaled to a sum of one.
     """
     scale = max(1.0, before / after)
     centres = (np.arange(after) + 0.5) * before / after

@@ -54,7 +54,7 @@ def set_input_size(model: Any) -> None:
     model.set_input_size(img_size=28, patch_size=4)
 
 
-_AS_BUILT = "The patch embedding asserts the size that it was built for"
+_AS_BUILT = "The patch embedding asserts the size it was built for"
 VIT_CALLS = [
     Call(GRAY, f"{_AS_BUILT}, before it looks at the channels."),
     Call(RGB, f"{_AS_BUILT}; three channels do not help."),
@@ -66,7 +66,7 @@ VIT_CALLS = [
     Call(
         RGB_32,
         "Behind the assertion: the learned positions are a table of 197 rows.",
-        after=("model.patch_embed.strict_img_size = False", drop_assertion),
+        after=(".patch_embed.strict_img_size = False", drop_assertion),
     ),
     Call(RGB, "The trap: 28 // 16 = 1, one patch, and no word about the rest.", {"img_size": 28}),
     *(
@@ -107,7 +107,7 @@ VIT_CALLS = [
     Call(
         RGB,
         "Rebuilt afterwards: positions and patch kernel are resampled.",
-        after=("model.set_input_size(img_size=28, patch_size=4)", set_input_size),
+        after=(".set_input_size(img_size=28, patch_size=4)", set_input_size),
     ),
 ]
 CNN_CALLS = [

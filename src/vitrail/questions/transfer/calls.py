@@ -21,6 +21,7 @@ from vitrail.questions.transfer.call_list import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Row = dict[Any, Any]
 DASH = "\N{EM DASH}"
 TIMES = " \N{MULTIPLICATION SIGN} "
 
@@ -120,54 +121,52 @@ def coded(text: str) -> str:
     return f"`{text}`" if text else DASH
 
 
-def happened(row: dict[str, Any]) -> str:
-    """The outcome for print: exceptions as code, and pixels that are not read."""
-    if "Error: " in row["outcome"]:
-        return coded(row["outcome"])
-    lost = (
-        f"; **{100 * row['unseen']:.0f} % of the pixels change nothing**" if row["unseen"] else ""
+def happened(row: Row) -> str:
+    """The outcome for print: exceptions as code, what was seen, and pixels that are not read."""
+    failed = "Error: " in row["outcome"]
+    parts = [f"{row['tokens']} tokens"] if row["tokens"] else []
+    parts += [f"last map {row['last_map']}"] if row["last_map"] else []
+    parts += [f"**{100 * row['unseen']:.0f} % of the pixels change nothing**"] * bool(row["unseen"])
+    return "; ".join([*parts, coded(row["outcome"]) if failed else row["outcome"]])
+
+
+def tabled(calls: pd.DataFrame, table: str, what: str, caption: str, label: str) -> str:
+    """One of the two tables for print, in columns that fit a page and a phone."""
+    printed = pd.DataFrame(
+        {
+            what: called(row),
+            "Image": row["tensor"],
+            "What happens": happened(row),
+            "Why": row["why"],
+        }
+        for row in calls[calls["table"] == table].to_dict("records")
     )
-    return row["outcome"] + lost
+    return markdown_table(printed, caption, label, left=4, widths=(29, 15, 31, 25))
+
+
+def called(row: Row) -> str:
+    """What is called: the arguments for ViT-S, the network with its arguments for CNNs."""
+    names = [] if row["model"] == VIT else [row["model"]]
+    return NAMES.get(row["model"], coded(", ".join([*names, *filter(None, [row["call"]])])))
 
 
 def vit_markdown(calls: pd.DataFrame) -> str:
     """The calls of ViT-S."""
-    printed = [
-        {
-            "Arguments": coded(row["call"]),
-            "Image": row["tensor"],
-            "What happens": happened(row),
-            "Tokens": row["tokens"] or DASH,
-            "Why": row["why"],
-        }
-        for row in calls[calls["table"] == "vit"].to_dict("records")
-    ]
     caption = (
         f"`timm.create_model('{VIT}', ...)` of timm {calls['timm'].iloc[0]} with random weights, "
-        "given one image: channels × height × width. All calls were made when this report was."
+        "given one image: channels × height × width. What starts with a dot is done to the model "
+        "afterwards. All calls were made when this report was."
     )
-    return markdown_table(pd.DataFrame(printed), caption, "q8-inputs", left=5)
+    return tabled(calls, "vit", "Arguments", caption, "q8-inputs")
 
 
 def cnn_markdown(calls: pd.DataFrame) -> str:
     """The calls of the CNNs."""
-    printed = [
-        {
-            "Network": NAMES.get(
-                row["model"], coded(", ".join(filter(None, [row["model"], row["call"]])))
-            ),
-            "Image": row["tensor"],
-            "What happens": happened(row),
-            "Last map": row["last_map"] or DASH,
-            "Why": row["why"],
-        }
-        for row in calls[calls["table"] == "cnn"].to_dict("records")
-    ]
     caption = (
         "The same with CNNs of timm, and with two small ones that differ in their head alone. The "
         "last map is that of the last convolution that ran."
     )
-    return markdown_table(pd.DataFrame(printed), caption, "q8-inputs-cnn", left=5)
+    return tabled(calls, "cnn", "Network", caption, "q8-inputs-cnn")
 
 
 def add(result: Answer) -> None:

@@ -21,7 +21,8 @@ IDEAS: dict[str, set[str]] = {
     "augmentation": set(AUGMENTATIONS),
     "pretraining": {"start"},
 }
-BESIDES = {"optimizer", "matrix_learning_rate"}  # follow from the kind of model
+# A fresh start, a pretrained one and a CNN each have their own rates.
+BESIDES = {"optimizer", "learning_rate", "matrix_learning_rate"}
 
 
 def by_method(study: Study, experiment: Experiment) -> pd.DataFrame:

@@ -24,7 +24,9 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def made(kind: str, labels: Tensor, seed: int = 1, classes: int = 20, class_seed: int = 0) -> Tensor:
+def made(
+    kind: str, labels: Tensor, seed: int = 1, classes: int = 20, class_seed: int = 0
+) -> Tensor:
     return images_of(kind, labels, generator(seed), classes=classes, class_seed=class_seed)
 
 

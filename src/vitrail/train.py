@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import resource
 import sys
 import time
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
-from vitrail.device import autocast, environment, faster_precision, pick_device
+from vitrail.device import autocast, compute_repeatably, environment, faster_precision, pick_device
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.files import read_json
@@ -264,10 +263,7 @@ def main() -> None:
 
     settings = arguments.settings
     device = pick_device(arguments.device)
-    torch.set_num_threads(1)
-    # cuBLAS asks for this before it promises the same bits twice.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    compute_repeatably()
     weights = read_json(arguments.weights) if arguments.weights else None
     facts = environment(device) | {"data": read_json(arguments.data / "source.json")}
     folders = {seed: arguments.runs / run_id(arm_id(settings), seed) for seed in arguments.seeds}

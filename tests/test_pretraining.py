@@ -98,8 +98,8 @@ def test_classes_are_learnt_but_not_shuffled_labels(images: str, vit: Settings) 
     """From a loss of ln 10; the control sees the same images and learns nothing."""
     _, log = learn(tiny(vit, images=images), vit, None, CPU, "fp32")
     _, control = learn(tiny(vit, images=images, shuffled_labels=True), vit, None, CPU, "fp32")
-    assert log.history[-1]["train_loss"] < 1
-    assert log.history[-1]["train_accuracy"] > 0.7
+    assert log.history[-1]["train_loss"] < 1.7
+    assert log.history[-1]["train_accuracy"] > 0.5
     assert control.history[-1]["train_loss"] > 2.2
     assert control.history[-1]["train_accuracy"] < 0.3
 

@@ -55,11 +55,11 @@ def test_images_are_gray_and_fill_the_range(kind: str) -> None:
 
 @both
 def test_images_of_a_class_are_alike(kind: str) -> None:
-    """Closer to each other than to those of other classes, and no two the same."""
+    """Closer to each other, pixel by pixel, than to those of other classes; no two the same."""
     labels = torch.arange(20).repeat_interleave(10)
     apart = torch.cdist(made(kind, labels).flatten(1), made(kind, labels, seed=2).flatten(1))
     same = labels[:, None] == labels
-    assert apart[same].mean() < 0.8 * apart[~same].mean()
+    assert apart[same].mean() < 0.9 * apart[~same].mean()
     assert apart.min() > 0
 
 

@@ -35,6 +35,14 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def compute_repeatably() -> None:
+    """One thread and deterministic kernels, for the rest of the process."""
+    torch.set_num_threads(1)
+    # cuBLAS asks for this before it promises the same bits twice.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Context in which matrix products run in bf16 when `precision` says so."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import sys
 import time
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
-from vitrail.device import autocast, environment, faster_precision, pick_device
+from vitrail.device import autocast, compute_repeatably, environment, faster_precision, pick_device
 from vitrail.distillation import distilled, taught
 from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
@@ -322,10 +321,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     device = pick_device(arguments.device)
-    torch.set_num_threads(1)
-    # cuBLAS asks for this before it promises the same bits twice.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    compute_repeatably()
     asked = arguments.settings
     for settings in asked if isinstance(asked, list) else [asked]:
         train_arm(settings, arguments, device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from vitrail.data import load_mnist, split
-from vitrail.device import environment, faster_precision, pick_device
+from vitrail.device import compute_repeatably, environment, faster_precision, pick_device
 from vitrail.errors import run_command
 from vitrail.files import json_params, read_json, sha256, whole_folder, write_json
 from vitrail.pretraining.learn import learn, mean_image_loss
@@ -87,10 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     device = pick_device(arguments.device)
-    torch.set_num_threads(1)
-    # cuBLAS asks for this before it promises the same bits twice.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    compute_repeatably()
     asked = json_params(arguments.settings, "vitrail.pretraining", "--settings")
     summary = pretrain(asked, arguments.data, arguments.out, device)
     print(f"pretraining: {arguments.out.name} {json.dumps(finite(summary))}")

@@ -35,5 +35,5 @@ RESERVED: dict[str, set[str]] = {
         "training_factor", "ways", "ways_inference", "ways_step", "ways_training", "weights_mib",
         "width", "window_size", "window_speedup", "window_time", "window_tokens",
     },
-    "q8_transfer": {"budget", "inputs", "mcnemar", "weights"},
+    "q8_transfer": {"budget", "cost", "inputs", "learning_curves", "mcnemar", "weights"},
 }  # fmt: skip

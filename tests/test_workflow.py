@@ -231,8 +231,9 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     assert jobs(done.stdout) > expected
     q7 = complexity_plan.reduction_settings(load(files), plan)
     thresholds = len(q7["targets"]) + len(q7["class_targets"])
-    # data, weights, store; timing, execution, step memory, the thresholds and their comparison
-    assert len(jobs(done.stdout) - expected) == 7 + thresholds
+    # data, two sets of weights, store; timing, execution, step memory, the thresholds and their
+    # comparison
+    assert len(jobs(done.stdout) - expected) == 8 + thresholds
     results = fresh.folder / "results"
     assert [path.name for path in results.iterdir()] == ["README.md"]
 

@@ -11,8 +11,8 @@ from torch import nn
 from vitrail import train
 from vitrail.data import Mnist, split
 from vitrail.errors import VitrailError
-from vitrail.linear_probe import features, freeze_trunk, head_of
-from vitrail.networks import build
+from vitrail.linear_probe import features, freeze_trunk
+from vitrail.networks import build, head_of
 from vitrail.runs import expand
 from vitrail.settings import relevant
 from vitrail.train import Log, fit

@@ -22,7 +22,7 @@ from vitrail import data, run_folder, train
 from vitrail.data import Mnist
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
-from vitrail.networks import LogisticRegression, PixelMlp, SmallCnn, build, load_run
+from vitrail.networks import LogisticRegression, PixelMlp, SmallCnn, build, head_of, load_run
 from vitrail.runs import expand
 from vitrail.settings import FINISHED_FILES, RUN_FILES, arm_id, relevant, run_id, steps_of
 
@@ -263,6 +263,13 @@ def test_the_yardstick_has_as_many_parameters_as_the_base_vit(config: Settings) 
     for network, size in zip(others, sizes[1:], strict=True):
         assert size == pytest.approx(sizes[0], rel=0.08)
         assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def test_the_head_of_a_cnn_of_timm_starts_small(vit: Settings) -> None:
+    """Else EfficientNet starts far above the loss of a guess, ln 10 = 2.3."""
+    name = {"model": "timm", "timm_model": "tf_efficientnet_lite0", "pretrained": ""}
+    head = head_of(build(relevant({**vit, **name})))
+    assert head.weight.abs().max() <= 1280**-0.5  # type: ignore[union-attr, operator]
 
 
 def test_logistic_regression_is_linear_in_the_pixels() -> None:

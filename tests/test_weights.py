@@ -5,16 +5,13 @@ The weights are random numbers: what is tested is where each of them ends up.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +27,12 @@ timm = pytest.importorskip("timm", reason="timm is not installed")
 from huggingface_hub import constants  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+from made_hub import COMMIT, Hub, use_hub  # noqa: E402
 from vitrail import weights  # noqa: E402
 from vitrail.checkpoint import read_weights  # noqa: E402
 
 MODEL, TAG = "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"
 NAME = f"{MODEL}.{TAG}"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 State = dict[str, Any]
 
 
@@ -367,14 +364,6 @@ def test_the_report_can_say_which_imagenet(tag: str, dataset: str, word: str) ->
 # The hub
 
 
-def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """What HF_ENDPOINT does, after the client has been imported."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 def put_in_cache(cache: Path, good: Path, blob: str) -> Path:
     """The layout of the hub's cache: blobs by checksum, snapshots by commit."""
     repository = cache / f"models--timm--{NAME}"
@@ -432,41 +421,9 @@ def test_an_unreachable_hub_costs_seconds(monkeypatch: pytest.MonkeyPatch) -> No
     assert f"the hub {endpoint} cannot be reached" in record["reason"]
 
 
-class Hub:
-    """A hub of one file on 127.0.0.1."""
-
-    def __init__(self, content: bytes) -> None:
-        hub = self
-        self.content, self.asked = content, list[str]()
-        wanted = f"/timm/{NAME}/resolve/main/model.safetensors"
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                hub.asked.append(f"{self.command} {self.path}")
-                if self.path != wanted:
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                self.send_header("ETag", f'"{hashlib.sha256(hub.content).hexdigest()}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-                self.send_header("Content-Length", str(len(hub.content)))
-                self.end_headers()
-                if self.command == "GET":
-                    self.wfile.write(hub.content)
-
-            do_HEAD = do_GET
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
 @pytest.fixture
 def hub(good: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    running = Hub(good.read_bytes())
+    running = Hub(NAME, good.read_bytes())
     use_hub(monkeypatch, running.url)
     yield running
     running.http.shutdown()

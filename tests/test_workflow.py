@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from vitrail import complexity_plan, runs
+from vitrail import settings as study_settings
 from vitrail.config import STEMS, load
 
 ROOT = Path(__file__).parents[1]
@@ -248,7 +249,7 @@ def test_every_study_can_be_planned(fresh: Project, study: str) -> None:
     assert jobs(done.stdout) > expected
     q7 = complexity_plan.reduction_settings(load(files), plan)
     thresholds = len(q7["targets"]) + len(q7["class_targets"])
-    found = {arm.settings.get("pretrained") for arm in plan.arms.values()} - {None, ""}
+    found = {study_settings.weights_file(arm.settings) for arm in plan.arms.values()} - {""}
     # data, store; timing, execution, step memory, the comparison of thresholds; and these
     assert len(jobs(done.stdout) - expected) == 6 + thresholds + len(found)
     results = fresh.folder / "results"

@@ -6,19 +6,11 @@ What a pretrained network knows already, as opposed to what it learns from the n
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from vitrail.device import autocast
-
-
-def head_of(network: nn.Module) -> nn.Module:
-    """The last linear layer: of a timm model its classifier, of ours `head`."""
-    there: Any = network
-    head: nn.Module = there.get_classifier() if hasattr(there, "get_classifier") else there.head
-    return head
+from vitrail.networks import head_of
 
 
 def freeze_trunk(network: nn.Module) -> nn.Module:

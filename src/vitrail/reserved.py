@@ -36,7 +36,7 @@ RESERVED: dict[str, set[str]] = {
         "width", "window_size", "window_speedup", "window_time", "window_tokens",
     },
     "q8_transfer": {
-        "adaptation", "budget", "input_cost", "inputs", "inputs_cnn", "label_budgets",
-        "label_curves", "label_gains", "mcnemar", "weights",
+        "adaptation", "budget", "cost", "input_cost", "inputs", "inputs_cnn", "label_budgets",
+        "label_curves", "label_gains", "learning_curves", "mcnemar", "weights",
     },
 }  # fmt: skip

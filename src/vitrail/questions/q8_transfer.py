@@ -11,6 +11,14 @@ from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
 from vitrail.questions.transfer import adaptation, calls, input_cost, small_data
+from vitrail.questions.transfer.cost import (
+    compared_networks,
+    cost_markdown,
+    cost_table,
+    curves_markdown,
+    draw_curves,
+    learning_curves,
+)
 from vitrail.questions.transfer.pairs import head_to_head, mcnemar_markdown
 from vitrail.questions.transfer.weights import found_weights, not_run_words, weights_markdown
 from vitrail.settings import steps_of
@@ -24,13 +32,9 @@ def answer(study: Study) -> Answer:
     weights = found_weights(study)
     result.tables["weights"] = weights_markdown(weights)
     result.numbers["budget"] = budget_words(study)
-    pairs = []
-    for experiment in study.plan.of_question("q8_transfer"):
-        pairs += head_to_head(study, experiment)
-    result.data["mcnemar"] = pd.DataFrame(pairs)
-    result.tables["mcnemar"] = mcnemar_markdown(pairs)
     labels = small_data.add(study, result)
     few = small_data.over_budgets(study)
+    add_networks(study, result)
     tables = add(study, result, "q8_transfer", elsewhere=(few.name,) if few else ())
     result.sentence = " ".join(
         [
@@ -43,6 +47,22 @@ def answer(study: Study) -> Answer:
         ]
     )
     return result
+
+
+def add_networks(study: Study, result: Answer) -> None:
+    """What the networks side by side cost, how they learnt, and McNemar for the claimed pairs."""
+    experiment = compared_networks(study)
+    if experiment is None:
+        nothing = "This study has no network of timm.\n"
+        result.tables |= dict.fromkeys(("cost", "learning_curves", "mcnemar"), nothing)
+        return
+    result.data["cost"] = cost_table(study, experiment)
+    result.tables["cost"] = cost_markdown(study, experiment, result.data["cost"])
+    result.data["learning_curves"] = learning_curves(study, experiment)
+    result.figures["learning_curves"] = draw_curves(result.data["learning_curves"])
+    result.tables["learning_curves"] = curves_markdown()
+    result.data["mcnemar"] = head_to_head(study, experiment)
+    result.tables["mcnemar"] = mcnemar_markdown(result.data["mcnemar"])
 
 
 def budget_words(study: Study) -> dict[str, str]:

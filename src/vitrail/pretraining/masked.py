@@ -74,6 +74,7 @@ class Decoder(nn.Module):
         block = network.blocks[0]
         assert isinstance(block, Block)
         embed = network.patch_embed
+        assert isinstance(embed, PatchEmbed)
         pixels, width = embed.proj.in_features, embed.proj.out_features
         heads = max(1, width // 16)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))

@@ -22,7 +22,6 @@ from vitrail.files import read_json, sha256
 from vitrail.networks import build, load_start
 from vitrail.pretraining import __main__ as step
 from vitrail.pretraining import learn as learning
-from vitrail.pretraining import trial
 from vitrail.pretraining.learn import learn, mean_image_loss
 from vitrail.pretraining.masked import MaskedAutoencoder
 from vitrail.pretraining.recipe import DEFAULTS, read_recipe
@@ -201,7 +200,7 @@ def test_folder_is_whole_and_starts_a_network(
     monkeypatch.setattr(data, "FILES", sums)
     images = "digits" if task == "masked" else "strokes"
     recipe = {**TINY, "steps": 40, "images": images, "task": task}
-    asked = {"recipe": recipe, "model": vit, "validation": 100}
+    asked = {"recipe": recipe, "model": vit, "train_size": 500}
     out = tmp_path / "pretraining" / "start"
     summary = command(monkeypatch, asked, data_folder, out)
     assert [path.name for path in out.parent.iterdir()] == ["start"]  # no draft is left
@@ -249,7 +248,7 @@ def test_only_training_images_are_handed_on(
     images[-100:] = 255
     marked = replace(mnist, train_images=images, test_images=np.full_like(mnist.test_images, 255))
     monkeypatch.setattr(step, "load_mnist", lambda folder, verify: marked)
-    handed = step.unlabelled({"validation": 100}, Path("nowhere"))
+    handed = step.unlabelled({"train_size": 500}, Path("nowhere"))
     assert handed.shape == (500, 28, 28)
     seen = torch.cat([images for images, _ in batches(masked(vit), handed)])
     assert seen.max() < 0.51
@@ -260,49 +259,6 @@ def test_formula_needs_no_data(vit: Settings, tmp_path: Path) -> None:
     asked = {"recipe": {**TINY, "steps": 1}, "model": vit}
     step.pretrain(asked, tmp_path / "nowhere", tmp_path / "start", CPU)
     assert (tmp_path / "start" / "model.safetensors").is_file()
-
-
-# --- Trials
-
-
-def test_trial_takes_balanced_nested_labels(mnist: Mnist) -> None:
-    labels = torch.from_numpy(mnist.train_labels).long()
-    few, more = (trial.balanced(labels, count, seed=0) for count in (20, 200))
-    assert labels[few].bincount(minlength=10).tolist() == [2] * 10
-    assert labels[more].bincount(minlength=10).tolist() == [20] * 10
-    assert set(few.tolist()) < set(more.tolist())
-    assert set(few.tolist()) != set(trial.balanced(labels, 20, seed=1).tolist())
-
-
-def test_trial_shows_every_image_before_any_twice() -> None:
-    order = trial.order_of(count=10, steps=5, batch_size=4, seed=0)
-    assert order.shape == (5, 4)
-    assert order.flatten().bincount().tolist() == [2] * 10
-    assert order.flatten()[:10].unique().numel() == 10
-
-
-def test_trial_pretrains_and_reads_the_validation_split(
-    vit: Settings,
-    data_folder: Path,
-    root: Path,
-    mnist: Mnist,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Learnt on few labels, far above chance; and not a test image is looked at."""
-    monkeypatch.setattr(trial, "VALIDATION", 100)
-    no_test = replace(mnist, test_images=np.empty((0, 28, 28)), test_labels=np.empty(0))
-    monkeypatch.setattr(trial, "load_mnist", lambda folder: no_test)
-    own = json.dumps({name: vit[name] for name in ("embed_dim", "depth", "num_heads")})
-    asked = ["--config", str(root / "config" / "default.yaml"), "--settings", own]
-    asked += ["--recipe", json.dumps({**TINY, "steps": 5}), "--seeds", "0", "--device", "cpu"]
-    asked += ["--labels", "10", "100", "--steps", "2", "40", "--data", str(data_folder)]
-    monkeypatch.setattr(sys, "argv", ["trial", *asked])
-    trial.main()
-    pretrained, few, many = capsys.readouterr().out.splitlines()
-    assert pretrained.startswith("pretrained in")
-    assert few.startswith("10 labels, 2 steps: ")
-    assert float(many.removeprefix("100 labels, 40 steps: ").split()[0]) > 60
 
 
 # --- What is refused

@@ -531,7 +531,9 @@ def test_a_name_that_only_another_question_uses_is_free(
     assert name in [about.name for about in plan.of_question(stem)]
 
 
-@pytest.mark.parametrize("study", ["default", "smoke", "full", "headline", "recipe", "optimizers"])
+@pytest.mark.parametrize(
+    "study", ["default", "smoke", "full", "headline", "recipe", "optimizers", "starts"]
+)
 def test_no_shipped_experiment_is_refused(study: str) -> None:
     config = load([ROOT / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))])
     asked = {

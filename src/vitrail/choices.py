@@ -34,17 +34,17 @@ def choices(study: Study, name: str) -> str:
         arm: dict(zip(rows["seed"], rows["val_accuracy"], strict=True))
         for arm, rows in runs.groupby("arm", sort=False)
     }
-    standard = accuracy.get(found[0].reference, {})
     lines = [
         "| | validation accuracy (%) | difference in points | validation loss | seconds |",
         "|:---|---:|---:|---:|---:|",
     ]
     for arm, rows in runs.groupby("arm", sort=False):
-        gap = points(paired_difference(accuracy[arm], standard))
+        reference = found[0].reference_of(found[0].member(str(arm))).name
+        gap = points(paired_difference(accuracy[arm], accuracy.get(reference, {})))
         cells = (
             str(rows["label"].iloc[0]),
             f"{100 * estimate(list(accuracy[arm].values())).mean:.2f}",
-            "reference" if arm == found[0].reference else gap,
+            "reference" if arm == reference else gap,
             f"{rows['val_loss'].mean():.4f}",
             f"{rows['seconds'].mean():.0f}",
         )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitrail.data import load_mnist, split
+from vitrail.data import load_mnist
 from vitrail.device import compute_repeatably, environment, faster_precision, pick_device
 from vitrail.errors import run_command
 from vitrail.files import json_params, read_json, sha256, whole_folder, write_json
@@ -19,16 +19,13 @@ from vitrail.pretraining.learn import learn, mean_image_loss
 from vitrail.pretraining.recipe import read_recipe
 from vitrail.run_folder import finite, write_rows
 
-VALIDATION = 5000  # images held out where the settings say nothing: the config's data.validation
-
 
 def unlabelled(asked: dict[str, Any], data: Path) -> np.ndarray:
-    """The training images before the validation split, (N, 28, 28) uint8.
+    """The images that the arms may train on, (train_size, 28, 28) uint8, without their labels.
 
     The only part of MNIST that a pretraining is handed, and only with `images: digits`.
     """
-    mnist = load_mnist(data, verify=True)
-    return split(mnist, asked.get("validation", VALIDATION)).train_images
+    return load_mnist(data, verify=True).train_images[: asked["train_size"]]
 
 
 def pretrain(asked: dict[str, Any], data: Path, out: Path, device: torch.device) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.model import Block, VisionTransformer, sinusoidal_2d
-from vitrail.model.patch_embedding import cut_patches
+from vitrail.model.patch_embedding import PatchEmbed, cut_patches
 from vitrail.networks import HEAD
 
 

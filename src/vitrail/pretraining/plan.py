@@ -40,7 +40,10 @@ def pretraining_of(settings: Settings, recipes: dict[str, Recipe], where: str) -
         recipe = read_recipe(recipes[name], model)
     except VitrailError as error:
         raise VitrailError(f"config: {where}: start {name}: {error}") from error
-    return {"recipe": {key: canonical(value) for key, value in recipe.items()}, "model": model}
+    found = {"recipe": {key: canonical(value) for key, value in recipe.items()}, "model": model}
+    if recipe["images"] == "digits":  # those that the arm may train on, and no others
+        found["train_size"] = settings["train_size"]
+    return found
 
 
 def pretraining_id(name: str, pretraining: Settings) -> str:

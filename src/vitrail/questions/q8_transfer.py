@@ -66,22 +66,18 @@ def add_networks(study: Study, result: Answer) -> None:
 
 
 def budget_words(study: Study) -> dict[str, str]:
-    """Images, steps, patches and learning rates of the arms that Q8 compares."""
-    arms = [study.plan.arms[arm].settings for arm in study.plan.arms_of("q8_transfer")]
-    large = [settings for settings in arms if settings["model"] == "timm"]
-    small = [settings for settings in arms if settings["model"] != "timm"]
+    """Images, steps and patches of the networks that Q8 sets side by side."""
+    experiment = compared_networks(study)
+    arms = [member.arm.settings for member in experiment.members] if experiment else []
+    large = [own for own in arms if own["model"] == "timm" and "patch_size" in own]
 
     def said(values: Iterable[float]) -> str:
         return " or ".join(f"{value:,g}" for value in sorted(set(values))) or "no"
 
     return {
-        "images": said(settings["train_size"] for settings in arms),
-        "steps": said(steps_of(settings) for settings in arms),
-        "patch_size": said(
-            settings["patch_size"] for settings in large if "patch_size" in settings
-        ),
-        "rate_timm": said(settings["learning_rate"] for settings in large),
-        "rate_small": said(settings["learning_rate"] for settings in small),
+        "images": said(own["train_size"] for own in arms),
+        "steps": said(steps_of(own) for own in arms),
+        "patch_size": said(own["patch_size"] for own in large),
     }
 
 

@@ -23,7 +23,7 @@ from vitrail.networks import build
 from vitrail.questions.answer import Answer
 from vitrail.questions.transfer import adaptation, input_cost
 from vitrail.questions.transfer.adaptation import enlarged, resized, resizing, responses
-from vitrail.settings import checked
+from vitrail.setting_checks import checked
 
 MODEL, TAG = "vit_tiny_patch16_224", "augreg_in21k_ft_in1k"
 KERNEL, HEAD = "patch_embed.proj.weight", {"head.weight", "head.bias"}

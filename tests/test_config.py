@@ -355,7 +355,6 @@ SENSE = [
     ),
     ({"defaults": {"attention": "linear"}}, ["defaults.attention is linear", "an experiment"]),
     ({"defaults": {"attention": "lsa"}}, ["defaults.attention is lsa", "softmax attention"]),
-    ({"defaults": {"drop_rate": 0.1}}, ["defaults.drop_rate is 0.1", "without dropout"]),
     (
         at("q7_complexity", "reduced", arms={"vit": {"settings": {"patch_embed": "shifted"}}}),
         ["q7_complexity.subject", "patch_embed is shifted", "name one with linear"],
@@ -410,7 +409,7 @@ def test_the_base_is_what_q7_accounts_for(
     """Its tables are by formulas that know no other part."""
     config["defaults"][key] = value
     with pytest.raises(VitrailError, match=f"^config: defaults.{key} is {value}, .*{words}"):
-        runs.timing_settings(config)
+        complexity_plan.timing_settings(config)
 
 
 @pytest.mark.parametrize("key", ["study", "seeds", "device", "data", "defaults", "questions"])

@@ -32,7 +32,7 @@ from vitrail.execution.ways import Unavailable, Way, failing, loss_gradients
 from vitrail.files import read_json
 from vitrail.networks import build
 from vitrail.run_folder import write_run
-from vitrail.settings import checked
+from vitrail.setting_checks import checked
 from vitrail.train import logits_of, pixels, score
 
 CPU = torch.device("cpu")

@@ -18,7 +18,8 @@ from vitrail.distillation import TEMPERATURE, WEIGHT, distilled, taught
 from vitrail.early_stopping import Best
 from vitrail.errors import VitrailError
 from vitrail.few_labels import hold_out, labelled, with_labels
-from vitrail.settings import checked, images_of, labels_of, steps_of
+from vitrail.setting_checks import checked
+from vitrail.settings import images_of, labels_of, steps_of
 
 LABELS = np.random.default_rng(0).integers(0, 10, size=4000).astype(np.uint8)
 

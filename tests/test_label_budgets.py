@@ -75,8 +75,12 @@ def test_an_arm_may_set_its_own_steps(config: Config) -> None:
         ),
         ({"arms": ARMS, "reference": "other"}, "reference names the arm 'other', .* vit, deep"),
         (
-            {"arms": {"a": {"settings": {"teacher": "b"}}, "b": {"settings": {"depth": 2}}}},
-            r"arms\.a-100: teacher must name an arm that stands before it .* 'b' .*: none",
+            {"arms": {"a": {}, "b": {"settings": {"teacher": "c"}}}},
+            r"arms\.b-100: teacher must name an arm .* has 100 labels; 'c' is not among: a$",
+        ),
+        (
+            {"arms": {"a": {"settings": {"teacher": "a"}}, "b": {"settings": {"depth": 2}}}},
+            r"arms\.a-100: teacher must name an arm .* that has none itself .* among: b$",
         ),
         (
             {"arms": {"a": {"settings": {"start": "strokes"}}}},
@@ -100,8 +104,8 @@ def test_budgets_of_an_arm_need_budgets_of_the_experiment(config: Config) -> Non
 
 
 def test_the_teacher_has_the_same_labels(config: Config) -> None:
-    arms = {"cnn": {"settings": {"model": "cnn", "optimizer": "adamw"}}, "vit": {}}
-    arms["taught"] = {"settings": {"teacher": "cnn"}}
+    arms: Config = {"vit": {}, "taught": {"settings": {"teacher": "cnn"}}}
+    arms["cnn"] = {"settings": {"model": "cnn", "optimizer": "adamw"}}  # further down
     about = few(planned(config, arms=arms, reference="vit"))
     for budget in (100, 1000):
         taught = about.member(f"taught-{budget}").arm.settings["teacher"]

@@ -35,7 +35,7 @@ from vitrail.model import (
 from vitrail.networks import build, load_run
 from vitrail.optimizers import make_optimizers
 from vitrail.run_folder import write_run
-from vitrail.settings import checked
+from vitrail.setting_checks import checked
 
 Settings = dict[str, Any]
 NO_TOKEN = {"class_token": False, "global_pool": "avg"}

@@ -15,7 +15,8 @@ from vitrail.errors import VitrailError
 from vitrail.networks import build, load_run
 from vitrail.run_folder import write_run
 from vitrail.runs import expand
-from vitrail.settings import arm_id, checked
+from vitrail.setting_checks import checked
+from vitrail.settings import arm_id
 from vitrail.train import run
 
 ROOT = Path(__file__).parents[1]

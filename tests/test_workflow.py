@@ -568,6 +568,7 @@ NOT_INPUTS = {
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",
+    "setting_checks.py": "Snakemake reads it when it parses",
     "timing_settings.py": "",
     "ending.py": "prints",
     "ui.py": "a program of its own",

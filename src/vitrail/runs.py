@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vitrail.asked import every_arm
+from vitrail.asked import Asked, every_arm
 from vitrail.config import STEMS, Config
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import write_text
 from vitrail.pretraining.plan import Starts
 from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
-from vitrail.settings import Settings, arm_id, checked, run_id
+from vitrail.setting_checks import checked
+from vitrail.settings import Settings, arm_id, run_id
 
 BASE_NAMES = ("base", "base", "base ViT")  # experiment, arm, label
 HEADLINE = ("q6_vit", "headline")  # the question and the experiment of the long run
@@ -183,14 +184,16 @@ def _experiment(
     where = f"questions.{stem}.experiments.{name}"
     shared = block.get("settings") or {}
     seeds = tuple(int(seed) for seed in block.get("seeds") or seeds)
-    members: list[Member] = []
+    resolved: list[tuple[Asked, Settings]] = []
     for asked in every_arm(block, where):
         place = f"{where}.arms.{asked.name}"
         settings = checked(defaults, {**shared, **asked.own}, place)
         if settings.get("start"):
             settings["start"] = starts.id_of(settings, place)
-        if settings.get("teacher"):
-            settings["teacher"] = _teacher(settings, members, place)
+        resolved.append((asked, settings))
+    _name_teachers(resolved, where)
+    members: list[Member] = []
+    for asked, settings in resolved:
         identity = arm_id(settings)
         job = f"{name}__{asked.method}" if asked.method else ""
         arm = arms.get(identity) or Arm(
@@ -256,23 +259,28 @@ def _check_reference(reference: str, members: list[Member], where: str) -> None:
             )
 
 
-def _teacher(settings: Settings, members: list[Member], where: str) -> str:
-    """The arm id of the teacher: under label budgets, of the same budget."""
-    name, budget = settings["teacher"], settings.get("label_budget", 0)
-    for member in members:
-        same = member.arm.settings.get("label_budget", 0) == budget
-        if name == member.name or (name == member.method and same):
-            if member.arm.settings.get("pretrained"):
-                raise VitrailError(
-                    f"config: {where}: teacher {name} has ImageNet weights, which may be missing; "
-                    "name one without"
-                )
-            return member.arm.arm_id
-    known = ", ".join(dict.fromkeys(member.method or member.name for member in members)) or "none"
-    raise VitrailError(
-        f"config: {where}: teacher must name an arm that stands before it in the experiment"
-        f"{f' and has {budget} labels' if budget else ''}, and {name!r} is not among: {known}"
-    )
+def _name_teachers(resolved: list[tuple[Asked, Settings]], where: str) -> None:
+    """Put the id of its teacher's arm into every student: under budgets, of the same budget."""
+    teachers = [(asked, own) for asked, own in resolved if not own.get("teacher")]
+    for student, settings in resolved:
+        if not settings.get("teacher"):
+            continue
+        place, name = f"{where}.arms.{student.name}", settings["teacher"]
+        budget = settings.get("label_budget", 0)
+        alike = [(asked, own) for asked, own in teachers if own.get("label_budget", 0) == budget]
+        found = [own for asked, own in alike if name in (asked.name, asked.method)]
+        if not found:
+            known = ", ".join(asked.method or asked.name for asked, _ in alike) or "none"
+            raise VitrailError(
+                f"config: {place}: teacher must name an arm of the experiment that has none itself"
+                f"{f' and has {budget} labels' if budget else ''}; {name!r} is not among: {known}"
+            )
+        if found[0].get("pretrained"):
+            raise VitrailError(
+                f"config: {place}: teacher {name} has ImageNet weights, which may be missing; "
+                "name one without"
+            )
+        settings["teacher"] = arm_id(found[0])
 
 
 def _check_distinct(members: list[Member], where: str) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
+from vitrail.settings import steps_of
 
 # Small networks of a plain recipe, whatever the shipped base ViT is at the moment.
 SMALL = {
@@ -63,7 +64,7 @@ def write_runs(study: Study, accuracy: Callable[[str, int], float | None]) -> No
             size = sum(part.numel() for part in network.parameters())
             summary = {
                 "status": "finished", "reason": "", "parameters": size, "macs": 10 * size,
-                "samples": int(arm.settings["epochs"] * arm.settings["train_size"]),
+                "samples": steps_of(arm.settings) * arm.settings["batch_size"],
                 "seconds": 30.0, "train_samples_per_second": 1e6 / size, "val_accuracy": value,
                 "test_accuracy": value, "test_errors": round(1e4 * (1 - value)), "test_loss": 0.1,
             }  # fmt: skip

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pandas as pd
 
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments.common import add
+from vitrail.questions.experiments.common import accuracy_words, add
 from vitrail.questions.study import Study
 from vitrail.questions.transfer import adaptation, calls, input_cost, small_data
 from vitrail.questions.transfer.cost import (
@@ -23,6 +22,8 @@ from vitrail.questions.transfer.pairs import head_to_head, mcnemar_markdown
 from vitrail.questions.transfer.weights import found_weights, not_run_words, weights_markdown
 from vitrail.settings import steps_of
 
+AHEAD = 3  # networks that the answer names from the top
+
 
 def answer(study: Study) -> Answer:
     """What timm does with MNIST tensors, the arms, and McNemar between the main pairs."""
@@ -36,12 +37,14 @@ def answer(study: Study) -> Answer:
     few = small_data.over_budgets(study)
     add_networks(study, result)
     tables = add(study, result, "q8_transfer", elsewhere=(few.name,) if few else ())
+    networks = compared_networks(study)
+    compared = networks.name if networks else ""
     result.sentence = " ".join(
         [
             "timm's ViT-S refuses 28-pixel images because its patch embedding asserts 224 and its "
             "positional embedding has 197 rows; `img_size=28`, a `patch_size` that divides it and "
             "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
-            *(sentence(result.numbers[name]) for name in tables if not few or name != few.name),
+            *(ranked(study, table) for name, table in tables.items() if name == compared),
             labels,
             not_run_words(weights),
         ]
@@ -81,7 +84,16 @@ def budget_words(study: Study) -> dict[str, str]:
     }
 
 
-def sentence(quoted: dict[str, Any]) -> str:
-    """The accuracies of an experiment in a line."""
-    arms = [arm for arm in quoted.values() if isinstance(arm, dict)]
-    return "; ".join(f"{arm['label']}: **{arm['accuracy']}**" for arm in arms) + "."
+def ranked(study: Study, table: pd.DataFrame) -> str:
+    """The best networks side by side and the last; for the answer."""
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy", ascending=False, kind="stable")
+    if ran.empty:
+        return ""
+    named = [f"{row['label']} **{accuracy_words(row)}**" for row in ran.to_dict("records")]
+    images = budget_words(study)["images"]
+    best = f"Trained alike on {images} images, {named[0]} is ahead"
+    if len(named) == 1:
+        return f"{best}."
+    after = ", ".join(named[1:AHEAD])
+    last = f"; last of {len(named)} comes {named[-1]}" if len(named) > AHEAD else ""
+    return f"{best} of {after}{last}."

@@ -114,8 +114,8 @@ def runs_table(runs: pd.DataFrame) -> str:
                 "Arm": f"{first['arm']} (`{arm}`)",
                 "Question": str(first["question"]).split("_")[0].upper(),
                 "Runs": int((part["status"] == "finished").sum()),
-                "Epochs": f"{float(first['epochs']):g}",
-                "Images": f"{int(first['train_size']):,}",
+                "Trained for": spent(first),
+                "Images": f"{int(given(first, 'label_budget') or first['train_size']):,}",
                 "Test accuracy": f"{100 * accuracy.mean():.2f} %"
                 if accuracy.notna().any()
                 else "not run",
@@ -126,6 +126,18 @@ def runs_table(runs: pd.DataFrame) -> str:
         "All arms of the study; a run's id is its arm's id and its seed.",
         "runs",
     )
+
+
+def given(row: pd.Series, name: str) -> Any:
+    """A setting of a row of the run table; None where the arm has no such setting."""
+    value = row.get(name)
+    return None if value is None or pd.isna(value) or value == "" else value
+
+
+def spent(row: pd.Series) -> str:
+    """How long an arm was trained, as its settings say it."""
+    steps = given(row, "steps")
+    return f"{int(steps):,} steps" if steps else counted(float(row["epochs"]), "epoch")
 
 
 def minutes_table(finished: pd.DataFrame) -> str:

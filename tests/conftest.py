@@ -113,3 +113,14 @@ def data_folder(mnist: Mnist, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_bytes(header + array.tobytes())
     (folder / "source.json").write_text(json.dumps({"route": "made for a test"}))
     return folder
+
+
+@pytest.fixture
+def deterministic() -> Any:
+    """Repeatable kernels, as in the training steps; given back for the tests of other files."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)

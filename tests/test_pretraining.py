@@ -34,13 +34,7 @@ TINY = {"classes": 10, "steps": 60, "batch_size": 32, "learning_rate": 0.003}
 torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def deterministic() -> Any:
-    """As in the step; given back afterwards, for the tests of other files."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @pytest.fixture

@@ -32,13 +32,7 @@ FACTS = {"hardware": "a test"}
 torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def deterministic() -> Any:
-    """As in the training step; given back afterwards, for the tests of other files."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @pytest.fixture

@@ -27,13 +27,7 @@ CPU = torch.device("cpu")
 IMAGES = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(autouse=True)
-def deterministic() -> Any:
-    """As in the training step; given back afterwards, for the tests of other files."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(before)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @pytest.fixture

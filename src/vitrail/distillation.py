@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vitrail.device import autocast
 
 TEMPERATURE = 3.0  # of both softmaxes, as in DeiT
-WEIGHT = 0.7  # share of the teacher's term; chosen on the validation split at 1,000 labels
+WEIGHT = 0.7  # share of the teacher's term; the larger part, as a teacher's outputs tell more
 
 
 @torch.no_grad()
@@ -29,7 +29,9 @@ def distilled(loss: Tensor, logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
     T^2 keeps the size of the term's gradients alike for all temperatures.
     """
+    # region: distilled
     student = F.log_softmax(logits.float() / TEMPERATURE, dim=1)
     teacher = F.log_softmax(teacher_logits / TEMPERATURE, dim=1)
     gap = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
     return (1 - WEIGHT) * loss + WEIGHT * TEMPERATURE**2 * gap
+    # endregion: distilled

@@ -74,12 +74,14 @@ def draw(points: Tensor, ink: Tensor, width: Tensor) -> Tensor:
     sum is saturated. A Gaussian is a product over its two axes, which makes the picture one
     product of matrices, (28, P) times (P, 28).
     """
+    # region: draw_strokes
     pixel = torch.arange(IMAGE_SIZE) - (IMAGE_SIZE - 1) / 2
     apart = (points[:, None] - pixel[:, None, None]) / width[:, None, None, None]
     across, down = torch.exp(-0.5 * apart.square()).unbind(3)  # (B, 28, P) each
     dark = torch.bmm(down * (ink / width[:, None])[:, None], across.transpose(1, 2))
     # The middle of a line would have sqrt(2 pi), of any width: so it is twice saturated.
     return (0.8 * dark).clamp_(max=1).unsqueeze_(1)
+    # endregion: draw_strokes
 
 
 def _classes(classes: int, generator: torch.Generator, basis: Tensor) -> tuple[Tensor, Tensor]:

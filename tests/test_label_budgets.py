@@ -38,7 +38,7 @@ ARMS: Config = {"vit": {"label": "ViT"}, "deep": {"settings": {"depth": 2}, "bud
 def test_every_arm_is_there_at_each_of_its_budgets(config: Config) -> None:
     about = few(planned(config, arms=ARMS))
     assert [member.name for member in about.members] == ["vit-100", "vit-1000", "deep-1000"]
-    assert about.member("vit-1000").label == "ViT, 1,000 labels"
+    assert about.member("vit-1000").label == "ViT (1,000 labels)"
     assert about.methods == {"vit": "ViT", "deep": "deep"}
     assert about.reference == "vit"
     sizes = [(m.arm.settings["label_budget"], m.arm.settings["steps"]) for m in about.members]

@@ -63,6 +63,6 @@ def _at_budgets(name: str, arm: Config, budgets: list[Settings], where: str) -> 
     for budget in budgets:
         labels = budget["label_budget"]
         if labels in wanted:
-            label = f"{arm.get('label', name)}, {labels:,} labels"
+            label = f"{arm.get('label', name)} ({labels:,} labels)"
             own = {**budget, **(arm.get("settings") or {})}
             yield Asked(f"{name}-{labels}", label, own, name)

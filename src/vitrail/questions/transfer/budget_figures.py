@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from vitrail import style
-from vitrail.questions.transfer.budgets import clear
+from vitrail.questions.transfer.budgets import clear, shared_budgets
 from vitrail.runs import Experiment
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def gains(table: pd.DataFrame) -> Figure:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     tried = table[table["gain"].notna()]
-    counts = tried.groupby("label_budget")["method"].nunique()
-    budgets = sorted(counts[counts >= counts.max() / 2].index) if len(counts) else []
+    budgets = sorted(shared_budgets(tried))
     methods = list(dict.fromkeys(tried["method"]))
     height = 0.9 + 0.24 * max(4, len(methods))
     drawing, panels = plt.subplots(

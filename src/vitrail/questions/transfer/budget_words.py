@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitrail.analysis import Estimate, counted, percent, points
 from vitrail.questions.answer import markdown_table
-from vitrail.questions.transfer.budgets import IDEAS, clear, gain_of
+from vitrail.questions.transfer.budgets import IDEAS, clear, gain_of, shared_budgets
 from vitrail.runs import Experiment
 
 MOST = 3  # methods that an answer names at a budget
@@ -34,8 +34,8 @@ def gains_markdown(table: pd.DataFrame, reference: str, caption: str) -> str:
 
 
 def cost_markdown(table: pd.DataFrame, caption: str) -> str:
-    """What each method takes, at the smallest budget that it has with the others."""
-    budget = most_shared(table)
+    """What each method takes, at the largest budget that most of them have."""
+    budget = max(shared_budgets(table))
     rows = table[table["label_budget"] == budget].to_dict("records")
     frame = pd.DataFrame(
         {
@@ -49,12 +49,6 @@ def cost_markdown(table: pd.DataFrame, caption: str) -> str:
         }
     )
     return markdown_table(frame, caption, "q8-label-cost", left=2)
-
-
-def most_shared(table: pd.DataFrame) -> int:
-    """The budget that most methods have; of several the largest."""
-    counts = table.groupby("label_budget")["method"].nunique()
-    return int(counts[counts == counts.max()].index.max())
 
 
 def ideas_markdown(table: pd.DataFrame, caption: str) -> str:
@@ -86,25 +80,29 @@ def verdict(rows: pd.DataFrame) -> str:
 
 
 def sentence(table: pd.DataFrame, experiment: Experiment) -> str:
-    """What makes the reference better on few labels, by what was measured; for the answer."""
+    """What makes the reference better on few labels, by what was measured; for the answer.
+
+    Changes to the reference alone: another kind of model is no change to it, a control no help.
+    """
     reference = experiment.methods[experiment.reference]
+    shared = shared_budgets(table)
     parts = []
     for budget in sorted(table["label_budget"].unique()):
-        here = table[(table["label_budget"] == budget) & ~table["shuffled"]]
+        here = table[table["label_budget"] == budget]
         standard = here[here["method"] == experiment.reference].to_dict("records")[0]
-        tried = here[here["gain"].notna()]
+        alike = (here["model"] == standard["model"]) & ~here["shuffled"]
+        tried = here[alike & here["gain"].notna()]
         if tried.empty:
             continue
         up = clear(tried)
-        up = up[up["gain"] > 0].sort_values("gain", ascending=False).head(MOST)
-        named = ", ".join(
-            f"{row['label']} ({points(gain_of(row))})" for row in up.to_dict("records")
-        )
-        most = f"of {counted(len(tried), 'method')} none has a gain that is told from zero"
-        if named:
-            most = f"most is gained by {named}"
+        up = up[up["gain"] > 0].sort_values("gain", ascending=False, kind="stable")
+        most = f"of {counted(len(tried), 'change')} none has a gain that is told from zero"
+        if len(up):
+            named = up.head(MOST if budget in shared else 1).to_dict("records")
+            best = ", ".join(f"{row['label']} {points(gain_of(row))}" for row in named)
+            most = f"gaining most: {best}"
         parts.append(
-            f"with {budget:,} labels {reference} reaches {percent(_accuracy(standard))}, and {most}"
+            f"with {budget:,} labels {reference} reaches **{percent(_accuracy(standard))}**, {most}"
         )
     return f"On few labels: {'; '.join(parts)} (points, paired by subset)." if parts else ""
 

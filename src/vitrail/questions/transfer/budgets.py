@@ -28,8 +28,8 @@ BESIDES = {"optimizer", "learning_rate", "matrix_learning_rate"}
 def by_method(study: Study, experiment: Experiment) -> pd.DataFrame:
     """One row per method and label budget, in the order of the config.
 
-    Columns: method, label, label_budget, seeds, accuracy and gain over the reference with their
-    half widths (fractions, paired by seed), idea (of the lab report, or ''), beyond (what the
+    Columns: method, label, label_budget, model, seeds, accuracy and gain over the reference with
+    their half widths (fractions, paired by seed), idea (of the lab report, or ''), beyond (what the
     method sees beside the labelled images, or ''), shuffled (a control), steps, parameters,
     macs, seconds (of a training) and pretraining_seconds.
     """
@@ -51,6 +51,7 @@ def by_method(study: Study, experiment: Experiment) -> pd.DataFrame:
                 "method": member.method,
                 "label": experiment.methods[member.method],
                 "label_budget": member.arm.settings["label_budget"],
+                "model": member.arm.settings["model"],
                 "seeds": found.n,
                 "accuracy": found.mean,
                 "accuracy_half_width": found.half_width,
@@ -113,3 +114,9 @@ def gain_of(row: dict[Any, Any]) -> Estimate:
 def clear(table: pd.DataFrame) -> pd.DataFrame:
     """The rows whose gain has an interval that excludes zero."""
     return table[table["gain"].abs() > table["gain_half_width"]]
+
+
+def shared_budgets(table: pd.DataFrame) -> set[int]:
+    """The budgets with at least half as many methods as the fullest one."""
+    counts = table.groupby("label_budget")["method"].nunique()
+    return {int(budget) for budget in counts[counts >= counts.max() / 2].index}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from vitrail.analysis import counted
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments.common import decided, findings_markdown
 from vitrail.questions.experiments.figures import markdown
 from vitrail.questions.study import Study
 from vitrail.questions.transfer import budget_figures, budget_words
-from vitrail.questions.transfer.budgets import by_method
+from vitrail.questions.transfer.budgets import by_method, shared_budgets
 from vitrail.runs import Experiment
 
 NOTHING = "<!-- no experiment over label budgets under this question -->\n"
@@ -34,7 +33,7 @@ def add(study: Study, result: Answer) -> str:
         f"{counted(len(experiment.seeds), 'subset')} of the labels, each with its own start; "
         f"{study.hardware}"
     )
-    shown = budget_words.most_shared(table)
+    shown = max(shared_budgets(table))
     result.tables["label_budgets"] = "\n\n".join(
         filter(
             None,
@@ -67,7 +66,6 @@ def add(study: Study, result: Answer) -> str:
                     f"Gain over {reference} in points, with its 95 % interval, paired by subset; "
                     f"bold where that excludes zero. {runs}.",
                 ),
-                findings_markdown(decided(study, experiment)),
                 budget_words.cost_markdown(
                     table,
                     f"What a run with {shown:,} labels takes: parameters, million "

@@ -59,6 +59,10 @@ title: Q8 alone
 bibliography: references.bib
 ---
 
+## Another chapter {#sec-q6}
+
+## And another {#sec-q7}
+
 {{< include q8_transfer.qmd >}}
 
 ## References {.unnumbered}
@@ -151,7 +155,7 @@ def test_from_the_weights_to_the_report(
         more = ["--weights", found] if arm.settings.get("pretrained") else []
         command(
             train, "--settings", json.dumps(arm.settings), "--seeds", *arm.seeds, "--data",
-            study.results / "data", "--runs", study.folder / "runs", "--device", "cpu", *more,
+            study.results / "data", "--study", study.folder, "--device", "cpu", *more,
         )  # fmt: skip
     command(runs, "--config", json.dumps(study.config), "--out", study.folder / "plan.csv")
     table = collect.run_table(study.folder).set_index("arm")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LINES = 6  # more lines in a panel cannot be told apart
 LINEAR = 1.0  # points; beyond, the axis of gains is logarithmic
-TICKS = [-30.0, -10.0, -3.0, -1.0, 0.0, 1.0, 3.0, 10.0, 30.0]
+TICKS = [-30.0, -5.0, -1.0, 0.0, 1.0, 5.0, 30.0]
 
 
 def drawn(table: pd.DataFrame) -> list[str]:
@@ -44,7 +44,7 @@ def curves(table: pd.DataFrame, experiment: Experiment) -> Figure:
     axes.set_xticks(budgets, [f"{budget:,}" for budget in budgets])
     axes.xaxis.set_minor_locator(style.no_ticks())
     axes.set(xlabel="labelled images", ylabel="test error (%)")
-    axes.legend(loc="upper right", fontsize=8)
+    drawing.legend(loc="outside lower center", ncols=2)
     return drawing
 
 

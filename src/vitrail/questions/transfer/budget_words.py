@@ -48,7 +48,8 @@ def cost_markdown(table: pd.DataFrame, caption: str) -> str:
             "Pretraining (s)": [_figure(row["pretraining_seconds"], 1, ",.0f") for row in rows],
         }
     )
-    return markdown_table(frame, caption, "q8-label-cost", left=2)
+    widths = (28, 20, 11, 11, 8, 10, 12)
+    return markdown_table(frame, caption, "q8-label-cost", left=2, widths=widths)
 
 
 def ideas_markdown(table: pd.DataFrame, caption: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_model
 from torch import nn
 
 from vitrail import train
-from vitrail.data import Split
+from vitrail.data import Mnist, Split
 from vitrail.distillation import TEMPERATURE, WEIGHT, distilled, taught
 from vitrail.early_stopping import Best
 from vitrail.errors import VitrailError
@@ -138,6 +141,15 @@ def test_what_a_run_trains_on(config: dict[str, Any]) -> None:
         ),
         ({"steps": 3}, "steps 3 are fewer than evaluations 4"),
         ({"start": "x", "grow": "depth"}, "start and grow both say what"),
+        (
+            {"early_stopping": True, "evaluations": 1},
+            "early_stopping chooses among the evaluations, and there is one; raise",
+        ),
+        (
+            {"tune": "head", "optimizer": "adamw", "early_stopping": True},
+            "tune head .* early_stopping does not see; leave early_stopping out",
+        ),
+        ({"tune": "head", "optimizer": "adamw", "teacher": "x"}, "leave teacher out"),
     ],
 )
 def test_labels_that_make_no_sense_are_refused(
@@ -260,3 +272,85 @@ def test_the_student_moves_toward_its_teacher_and_the_teacher_stays(
     for parameter, old in zip(teacher.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
         assert parameter.grad is None
+
+
+# --- From the settings to the training
+
+
+def test_early_stopping_looks_at_the_labels_held_out(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[tuple[int, float]] = []
+    looked: list[float] = []
+    score, look = train.score, Best.look
+
+    def spied_score(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+        found = score(logits, labels)
+        scored.append((len(labels), found[0]))
+        return found
+
+    def spied_look(self: Best, network: nn.Module, loss: float) -> None:
+        looked.append(loss)
+        look(self, network, loss)
+
+    monkeypatch.setattr(train, "score", spied_score)
+    monkeypatch.setattr(Best, "look", spied_look)
+    data = with_labels(numbered(), 100, 0)
+    fitted(small(config, steps=6, evaluations=3, early_stopping=True), data)
+    # 20 of 100 labels are held out; the validation images are as many as all labels.
+    assert looked == [loss for count, loss in scored if count == 20]
+    assert len(looked) == 3
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[nn.Module, Split]]:
+    """Network and data of every training, none of which takes place."""
+    found: list[tuple[nn.Module, Split]] = []
+
+    def noted(network: nn.Module, data: Split, *rest: Any) -> train.Log:
+        found.append((network, data))
+        row = {"step": 1, "samples": 1, "train_loss": 1, "val_loss": 1, "val_accuracy": 0.1}
+        return train.Log([row], [{"step": 1, "seconds": 1}])
+
+    monkeypatch.setattr(train, "fit", noted)
+    return found
+
+
+def test_every_seed_trains_on_its_own_labels(
+    config: dict[str, Any], mnist: Mnist, seen: list[tuple[nn.Module, Split]]
+) -> None:
+    settings = small(config, steps=5, evaluations=1) | {"train_size": 500, "label_budget": 100}
+    for seed in (0, 1):
+        train.run(settings, seed, mnist, torch.device("cpu"), None)
+    for seed, (_, data) in enumerate(seen):
+        places = labelled(mnist.train_labels[:500], 100, seed)
+        assert np.array_equal(data.train_images, mnist.train_images[places])
+    assert not np.array_equal(seen[0][1].train_images, seen[1][1].train_images)
+
+
+def test_an_arm_goes_on_from_its_start_and_learns_from_the_teacher_of_its_seed(
+    config: dict[str, Any],
+    tmp_path: Path,
+    mnist: Mnist,
+    seen: list[tuple[nn.Module, Split]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = small(config, steps=5, evaluations=1) | {"train_size": 500, "label_budget": 100}
+    settings |= {"start": "made", "teacher": "cnn-of-a-test"}
+    torch.manual_seed(77)
+    start = train.build(settings)
+    folder = tmp_path / "pretraining" / "made"
+    folder.mkdir(parents=True)
+    save_model(start, str(folder / "model.safetensors"))
+    (tmp_path / "source.json").write_text("{}")
+    loaded: list[str] = []
+    monkeypatch.setattr(train, "load_mnist", lambda *_, **__: mnist)
+    monkeypatch.setattr(train, "load_run", lambda path: loaded.append(path.name) or nn.Identity())
+    arguments = argparse.Namespace(weights=None, data=tmp_path, study=tmp_path, seeds=[0, 1])
+    train.train_arm(settings, arguments, torch.device("cpu"))
+    assert loaded == ["cnn-of-a-test-s0", "cnn-of-a-test-s1"]
+    assert len(seen) == 2
+    for network, _ in seen:
+        mine, given = network.state_dict(), start.state_dict()
+        trunk = [name for name in given if not name.startswith("head.")]
+        assert trunk and all(torch.equal(mine[name], given[name]) for name in trunk)

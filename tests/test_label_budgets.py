@@ -22,7 +22,7 @@ def planned(config: Config, recipes: Config | None = None, **about: Any) -> runs
     config["pretraining"] = recipes or {}
     for question in config["questions"].values():
         question.pop("experiments", None)
-    block = experiment(budgets=BUDGETS, **about)
+    block = experiment(**{"budgets": BUDGETS, **about})
     merge(config, {"questions": {"q8_transfer": {"experiments": {"few": block}}}})
     return runs.expand(config)
 
@@ -110,6 +110,18 @@ def test_the_teacher_has_the_same_labels(config: Config) -> None:
     for budget in (100, 1000):
         taught = about.member(f"taught-{budget}").arm.settings["teacher"]
         assert taught == about.member(f"cnn-{budget}").arm.arm_id
+
+
+def test_a_teacher_sees_the_same_pixels(config: Config) -> None:
+    arms = {"cnn": {"settings": {"model": "cnn", "optimizer": "adamw", "pixel_mean": 0.5}}}
+    arms["taught"] = {"settings": {"teacher": "cnn"}}
+    with pytest.raises(VitrailError, match="taught-100: teacher cnn has pixels of another scale"):
+        planned(config, arms=arms)
+
+
+def test_a_label_budget_stands_once(config: Config) -> None:
+    with pytest.raises(VitrailError, match=r"few\.budgets has a label_budget twice; leave one out"):
+        planned(config, arms={"vit": {}}, budgets=[*BUDGETS, {"label_budget": 100, "steps": 9}])
 
 
 def test_a_teacher_that_may_be_missing_is_refused(config: Config) -> None:

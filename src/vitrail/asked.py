@@ -58,8 +58,10 @@ def _at_budgets(name: str, arm: Config, budgets: list[Settings], where: str) -> 
     if unknown := [budget for budget in wanted if budget not in known]:
         raise VitrailError(
             f"config: {where}.arms.{name}.budgets has {unknown[0]}, but the budgets of the "
-            f"experiment are {', '.join(map(str, known))}"
+            f"experiment are {', '.join(map(str, known))}; choose among them"
         )
+    if len(set(known)) < len(known):
+        raise VitrailError(f"config: {where}.budgets has a label_budget twice; leave one out")
     for budget in budgets:
         labels = budget["label_budget"]
         if labels in wanted:

@@ -280,6 +280,11 @@ def _name_teachers(resolved: list[tuple[Asked, Settings]], where: str) -> None:
                 f"config: {place}: teacher {name} has ImageNet weights, which may be missing; "
                 "name one without"
             )
+        if any(found[0][key] != settings[key] for key in ("pixel_mean", "pixel_std")):
+            raise VitrailError(
+                f"config: {place}: teacher {name} has pixels of another scale; give both the same "
+                "pixel_mean and pixel_std"
+            )
         settings["teacher"] = arm_id(found[0])
 
 

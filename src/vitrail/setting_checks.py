@@ -30,7 +30,9 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
     kind = settings["model"]
     for field in own:
         if field not in TRAINING_FIELDS + MODEL_FIELDS[kind]:
-            raise VitrailError(f"config: {where}: the key {field} has no effect on model {kind!r}")
+            raise VitrailError(
+                f"config: {where}: the key {field} has no effect on model {kind!r}; leave it out"
+            )
     if kind == "timm" and not settings["timm_model"]:
         raise VitrailError(f"config: {where}: timm_model must name a model of timm")
     for field in ("patch_size", "img_size"):
@@ -62,7 +64,13 @@ def checked(defaults: Settings, own: Settings, where: str) -> Settings:
             f"{steps_of(settings)} steps of batch_size {settings['batch_size']},"
         )
         raise VitrailError(
-            f"config: {where}: {asked} fewer than evaluations {settings['evaluations']}"
+            f"config: {where}: {asked} fewer than evaluations {settings['evaluations']}; lower "
+            "evaluations or train for longer"
+        )
+    if settings["early_stopping"] and settings["evaluations"] < 2:
+        raise VitrailError(
+            f"config: {where}: early_stopping chooses among the evaluations, and there is one; "
+            "raise evaluations"
         )
     if settings["train_size"] + settings["validation"] > 60_000:
         raise VitrailError(
@@ -230,6 +238,12 @@ def _check_probe(settings: Settings, where: str) -> None:
         )
     if settings["grow"] != "none":
         raise VitrailError(f"{said}, so nothing can grow; set grow to none or tune to all")
+    if settings["teacher"] or settings["early_stopping"]:
+        other = "teacher" if settings["teacher"] else "early_stopping"
+        raise VitrailError(
+            f"{said} on features that are computed once, which {other} does not see; leave "
+            f"{other} out or set tune to all"
+        )
     if settings["patch_drop_rate"]:
         raise VitrailError(
             f"{said}, and a trunk that is not trained drops no patches; set patch_drop_rate to 0"

@@ -41,8 +41,9 @@ def answer(study: Study) -> Answer:
     compared = networks.name if networks else ""
     result.sentence = " ".join(
         [
-            "timm's ViT-S refuses 28-pixel images because its patch embedding asserts 224 and its "
-            "positional embedding has 197 rows; `img_size=28`, a `patch_size` that divides it and "
+            "timm's ViT-S refuses 28-pixel images because its patch embedding asserts the size it "
+            "was built for, and its positional embedding has one row for each token of that "
+            "size; `img_size=28`, a `patch_size` that divides it and "
             "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
             *(ranked(study, table) for name, table in tables.items() if name == compared),
             labels,
@@ -91,9 +92,6 @@ def ranked(study: Study, table: pd.DataFrame) -> str:
         return ""
     named = [f"{row['label']} **{accuracy_words(row)}**" for row in ran.to_dict("records")]
     images = budget_words(study)["images"]
-    best = f"Trained alike on {images} images, {named[0]} is ahead"
-    if len(named) == 1:
-        return f"{best}."
-    after = ", ".join(named[1:AHEAD])
-    last = f"; last of {len(named)} comes {named[-1]}" if len(named) > AHEAD else ""
-    return f"{best} of {after}{last}."
+    first = f"On {images} images the highest mean accuracies are {', '.join(named[:AHEAD])}"
+    last = f"; the lowest of {len(named)} is {named[-1]}" if len(named) > AHEAD else ""
+    return f"{first}{last}."

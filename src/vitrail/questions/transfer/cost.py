@@ -130,7 +130,7 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
     if len(curves):
         left.set_ylim(max(0, 100 * curves["val_accuracy"].min() - 5), 100)
         style.plain_log_ticks_x(right)
-        drawing.legend(loc="outside lower center", ncols=3)
+        drawing.legend(loc="outside lower center", ncols=2)
     return drawing
 
 

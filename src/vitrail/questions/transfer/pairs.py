@@ -61,7 +61,7 @@ def mcnemar_markdown(pairs: pd.DataFrame) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(pairs["seed"].unique()))
     return markdown_table(
         pd.DataFrame(rows),
-        "McNemar's exact test of the pairs that the claims name, on the same 10,000 test images, "
+        "McNemar's exact test of the pairs that the claims name, on the same test images, "
         f"for each seed ({seeds}) by itself: images that only one of the two gets right, and in "
         f"how many seeds one is ahead with p < {LEVEL:g}. It asks about other images, the "
         "intervals above about other trainings.",

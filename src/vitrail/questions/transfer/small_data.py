@@ -9,6 +9,7 @@ from vitrail.questions.study import Study
 from vitrail.questions.transfer import budget_figures, budget_words
 from vitrail.questions.transfer.budgets import by_method, shared_budgets
 from vitrail.runs import Experiment
+from vitrail.settings import steps_of
 
 NOTHING = "<!-- no experiment over label budgets under this question -->\n"
 
@@ -49,7 +50,8 @@ def add(study: Study, result: Answer) -> str:
                     "Curves of test error against labelled images, both axes logarithmic",
                 ),
                 budget_words.accuracy_markdown(
-                    table, f"Test accuracy (%) with its 95 % interval. {runs}."
+                    table,
+                    f"Test accuracy (%) with its 95 % interval. {runs}. {seen_words(experiment)}",
                 ),
                 markdown(
                     "q8_transfer",
@@ -75,9 +77,21 @@ def add(study: Study, result: Answer) -> str:
                 budget_words.ideas_markdown(
                     table,
                     "The lab report's remedies for small data, each as the only change to "
-                    f"{reference}: gain in points at each number of labels, and what follows.",
+                    f"{reference} but for the peak rates of what starts from a pretraining: gain in "
+                    "points at each number of labels, and what follows.",
                 ),
             ],
         )
     )
     return budget_words.sentence(table, experiment)
+
+
+def seen_words(experiment: Experiment) -> str:
+    """How many images the reference sees at each label budget, in passes over the labels."""
+    passes = []
+    for member in experiment.members:
+        own = member.arm.settings
+        if member.method == experiment.reference:
+            share = steps_of(own) * own["batch_size"] / own["label_budget"]
+            passes.append(f"{own['label_budget']:,} labels {share:.2g}")
+    return f"Times that {experiment.methods[experiment.reference]} sees its images: {'; '.join(passes)}."

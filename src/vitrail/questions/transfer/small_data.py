@@ -77,8 +77,8 @@ def add(study: Study, result: Answer) -> str:
                 budget_words.ideas_markdown(
                     table,
                     "The lab report's remedies for small data, each as the only change to "
-                    f"{reference} but for the peak rates of what starts from a pretraining: gain in "
-                    "points at each number of labels, and what follows.",
+                    f"{reference} but for the peak rates of what starts from a pretraining: gain "
+                    "in points at each number of labels, and what follows.",
                 ),
             ],
         )
@@ -94,4 +94,5 @@ def seen_words(experiment: Experiment) -> str:
         if member.method == experiment.reference:
             share = steps_of(own) * own["batch_size"] / own["label_budget"]
             passes.append(f"{own['label_budget']:,} labels {share:.2g}")
-    return f"Times that {experiment.methods[experiment.reference]} sees its images: {'; '.join(passes)}."
+    name = experiment.methods[experiment.reference]
+    return f"Times that {name} sees its images: {'; '.join(passes)}."

@@ -10,7 +10,7 @@ end
 
 if not FORMAT:match("typst") then return { { Table = own_widths } } end
 
-local boxes = { answer = true, provenance = true, small = true }
+local boxes = { answer = true, answers = true, provenance = true, small = true }
 local verdicts = { supported = true, refuted = true, undecided = true, notrun = true }
 
 local function block(text) return pandoc.RawBlock("typst", text) end

@@ -15,7 +15,10 @@ def test_minutes_are_those_of_each_question() -> None:
         }
     )
     lines = [line for line in minutes_table(finished).splitlines() if line.startswith("| Q")]
-    assert lines[1:] == ["| Q2. MLP | 1 | 0.5 |", "| Q6. The whole ViT | 2 | 2.5 |"]
+    assert lines[1:] == [
+        "| Q2. The MLP and GELU | 1 | 0.5 |",
+        "| Q6. The whole Vision Transformer | 2 | 2.5 |",
+    ]
 
 
 def test_every_arm_says_how_long_and_on_how_many_images() -> None:

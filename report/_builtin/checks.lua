@@ -3,7 +3,7 @@
 local common = require("common")
 local callouts, problem = common.callouts, common.problem
 
-local known_divs = { answer = true, provenance = true, small = true, refs = true }
+local known_divs = { answer = true, answers = true, provenance = true, small = true, refs = true }
 local known_attributes = { ["layout-ncol"] = true, title = true, collapse = true, icon = true,
                            appearance = true, ["tbl-colwidths"] = true, ["fig-alt"] = true }
 local known_spans = { verdict = true, supported = true, refuted = true, undecided = true,

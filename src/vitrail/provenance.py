@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from vitrail import opening
 from vitrail.analysis import counted
 from vitrail.config import STEMS
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
+from vitrail.opening import ASKED, chip
 from vitrail.questions.answer import markdown_table
 
 BASE = "base"  # name of the base ViT in the run table
@@ -21,20 +23,10 @@ OPTIMIZERS = {
     "lion": "Lion",
     "muon": "Muon for the matrices of the blocks and AdamW for the rest",
 }
-TITLES = {
-    "q1_patch_embedding": "Patch embedding",
-    "q2_mlp": "MLP",
-    "q3_self_attention": "Self-attention",
-    "q4_multi_head": "Multi-head attention",
-    "q5_block": "Transformer block",
-    "q6_vit": "The whole ViT",
-    "q7_complexity": "Complexity",
-    "q8_transfer": "ViT-S and transfer",
-}
 
 
-def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """(numbers, tables) of the study."""
+def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str], pd.DataFrame]:
+    """(numbers, tables, answers) of the study."""
     runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
     claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
     finished = runs[runs["status"] == "finished"]
@@ -42,6 +34,7 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     seconds = pd.to_numeric(finished["seconds"]).sum()
     verdicts = claims["verdict"].value_counts()
     base = runs[runs["arm"] == BASE].iloc[0]
+    answers = opening.answers(folder, claims, runs)
     numbers = {
         "name": folder.name,
         "runs": str(len(runs)),
@@ -62,45 +55,30 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
         **facts["versions"],
     }
     tables = {
-        "answers": answers_table(folder, claims),
+        "answers": opening.markdown(answers),
         "claims": claims_table(claims),
         "runs": runs_table(runs),
         "minutes": minutes_table(finished),
         "missing": missing(runs),
     }
-    return numbers, tables
-
-
-def answers_table(folder: Path, claims: pd.DataFrame) -> str:
-    """The opening list: each question, its answer, how its claims came out."""
-    parts = []
-    for stem in STEMS:
-        short = stem.split("_")[0]
-        answer = (folder / stem / "answer.md").read_text(encoding="utf-8").strip()
-        counts = claims.loc[claims["question"] == stem, "verdict"].value_counts()
-        chips = " ".join(
-            f"[{counts[name]} {name}]{{.verdict .{name}}}"
-            for name in ("supported", "refuted", "undecided")
-            if name in counts
-        )
-        parts.append(
-            f"**[{short.upper()}. {TITLES[stem]}](#sec-{short}).** {answer} {chips}".strip()
-        )
-    return "\n\n".join(parts)
+    return numbers, tables, answers
 
 
 def claims_table(claims: pd.DataFrame) -> str:
-    """Every claim with its verdict."""
+    """Every claim with its verdict and the test behind it; a chapter's verdicts lead here."""
     printed = pd.DataFrame(
         {
-            "Claim": [f"{row['sentence']} (`{row['id']}`)" for row in claims.to_dict("records")],
-            "Verdict": [f"[{name}]{{.verdict .{name}}}" for name in claims["verdict"]],
+            "Claim": [
+                f"[{row['sentence']}]{{#claim-{row['id']}}} (`{row['id']}`)"
+                for row in claims.to_dict("records")
+            ],
+            "Verdict": [chip(name, name) for name in claims["verdict"]],
+            "Test": claims["test"],
             "Evidence": claims["evidence"],
         }
     )
-    return markdown_table(
-        printed, "Everything that this report asserts, with its verdict.", "claims", left=3
-    )
+    caption = "Everything that this report asserts, with its verdict and the test that decides it."
+    return markdown_table(printed, caption, "claims", left=4, widths=(33, 13, 32, 22))
 
 
 def runs_table(runs: pd.DataFrame) -> str:
@@ -145,7 +123,7 @@ def minutes_table(finished: pd.DataFrame) -> str:
     seconds = pd.to_numeric(finished["seconds"])
     rows = [
         {
-            "Question": f"{stem.split('_')[0].upper()}. {TITLES[stem]}",
+            "Question": f"{stem.split('_')[0].upper()}. {ASKED[stem].title}",
             "Runs": int(mine.sum()),
             "Core-minutes": f"{seconds[mine].sum() / 60:.1f}",
         }
@@ -178,9 +156,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     arguments = parser.parse_args()
     folder = arguments.results / arguments.study
-    numbers, tables = gather(folder)
+    numbers, tables, answers = gather(folder)
     for name, text in tables.items():
         write_text(folder / "study" / "tables" / f"{name}.md", text.strip() + "\n")
+    write_text(folder / "study" / "answers.csv", opening.as_csv(answers))
     write_json(folder / "study" / "numbers.json", numbers)
     print(f"study: {numbers['finished']} of {numbers['runs']} runs finished")
 

@@ -1,7 +1,10 @@
 # From finished runs to tables, figures, numbers and claims, question by question.
 # Each question is a target of its own: snakemake --cores all q6_vit
 
-PRODUCTS = ["table.csv", "numbers.json", "claims.json", "answer.md", "tables/claims.md"]
+PRODUCTS = [
+    *["table.csv", "numbers.json", "claims.json", "answer.md", "opening.json"],
+    "tables/claims.md",
+]
 
 
 def read_by(stem):

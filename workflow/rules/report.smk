@@ -44,11 +44,12 @@ rule study_facts:
     input:
         runs=rules.run_table.output,
         claims=rules.claim_table.output,
-        answers=expand(f"{RESULTS}/{STUDY}/{{stem}}/answer.md", stem=STEMS),
+        answers=expand(f"{RESULTS}/{STUDY}/{{stem}}/opening.json", stem=STEMS),
         tracking=expand(rules.track.output, stem=STEMS),
-        code=source("collect.py", "provenance.py"),
+        code=source("collect.py", "opening.py", "provenance.py"),
     output:
         f"{RESULTS}/{STUDY}/study/numbers.json",
+        f"{RESULTS}/{STUDY}/study/answers.csv",
         directory(f"{RESULTS}/{STUDY}/study/tables"),
     log:
         f"{RESULTS}/{STUDY}/logs/study_facts.log",

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass(frozen=True)
+class Key:
+    """The number that says most about a question, for the opening page.
+
+    Attributes:
+        value: ready to be printed, with its interval where it has one: "98.91 % ± 0.10".
+        name: what it is a number of, without a full stop.
+    """
+
+    value: str
+    name: str
+
+
 @dataclass
 class Answer:
     """One question, answered.
@@ -30,6 +43,8 @@ class Answer:
         figures: name -> figure; saved as figures/<name>.svg.
         tables: name -> Markdown; saved as tables/<name>.md for inclusion.
         data: name -> further frame; saved as <name>.csv.
+        short: the answer for a reader of the opening page alone, in one or two sentences.
+        key: its most telling number.
     """
 
     sentence: str
@@ -39,6 +54,8 @@ class Answer:
     figures: dict[str, Figure] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
+    short: str = ""
+    key: Key = Key("", "")
 
     def save(self, folder: Path) -> None:
         """Write everything below `folder`; leftovers of an earlier config go away."""
@@ -54,12 +71,17 @@ class Answer:
         write_json(folder / "numbers.json", self.numbers)
         write_json(folder / "claims.json", [claim.row() for claim in self.claims])
         write_text(folder / "answer.md", self.sentence.strip() + "\n")
+        opening = {"answer": self.short, "key": self.key.value, "key_name": self.key.name}
+        write_json(folder / "opening.json", opening)
 
 
 def claims_markdown(claims: list[Claim]) -> str:
-    """The claims of a question as a list with their verdicts, and what holds instead."""
+    """The claims of a question as a list with their verdicts, and what holds instead.
+
+    A verdict leads to the row of the table of all claims that has its test.
+    """
     return "\n".join(
-        f"- [{claim.verdict}]{{.verdict .{claim.verdict}}} {claim.sentence} "
+        f"- [[{claim.verdict}]{{.verdict .{claim.verdict}}}](#claim-{claim.id}) {claim.sentence} "
         + (f"{claim.finding} " if claim.verdict == "refuted" else "")
         + f"*{claim.evidence}* (`{claim.id}`)"
         for claim in claims

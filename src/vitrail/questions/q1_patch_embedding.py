@@ -11,7 +11,7 @@ from vitrail import style
 from vitrail.analysis import count, difference_words
 from vitrail.claims import Claim, holds
 from vitrail.questions import patch_filters
-from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.answer import Answer, Key, markdown_table
 from vitrail.questions.experiments.common import add, findings_markdown
 from vitrail.questions.study import Study
 from vitrail.questions.tiles import tiles
@@ -47,6 +47,10 @@ def answer(study: Study) -> Answer:
     )
     result = Answer(
         sentence=sentence,
+        short=f"It is cut into {tokens} patches of {patch} × {patch} pixels, and one "
+        f"{patch * patch} × {width} matrix, shared by all of them, turns each into a token. "
+        f"{is_convolution.finding}",
+        key=Key(difference_words(gap), "largest difference of matrix and convolution, ten digits"),
         table=table,
         numbers={
             "filters": {

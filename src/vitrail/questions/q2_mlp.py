@@ -12,7 +12,13 @@ from vitrail.analysis import count, estimate
 from vitrail.claims import Claim, holds
 from vitrail.drawings.sizes import Sizes
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments.common import accuracy_words, add, decided, findings_markdown
+from vitrail.questions.experiments.common import (
+    accuracy_words,
+    add,
+    decided,
+    findings_markdown,
+    key_difference,
+)
 from vitrail.questions.hidden_inputs import hidden_inputs, mostly_negative
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
@@ -55,6 +61,20 @@ def answer(study: Study) -> Answer:
         claims=[sign, tanh_is_close(gap)],
     )
     tables = add(study, result, STEM)
+    findings = [
+        claim.finding
+        for experiment in study.plan.of_question(STEM)
+        for claim in decided(study, experiment)
+    ]
+    result.short = " ".join(
+        [
+            f"It widens each token by itself from {width} to {hidden} units, applies {act} and "
+            f"maps back to {width}. GELU is smooth and lets small negative inputs through where "
+            "ReLU cuts them off.",
+            *findings,
+        ]
+    )
+    result.key = key_difference(study, STEM)
     result.sentence = " ".join(
         [
             f"The MLP maps each token from {width} to {hidden} units, applies {act} and maps "

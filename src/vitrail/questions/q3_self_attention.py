@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from vitrail.analysis import estimate, percent
 from vitrail.claims import Claim
-from vitrail.questions.answer import Answer
+from vitrail.questions.answer import Answer, Key
 from vitrail.questions.attention.claims import (
     by_seed,
     equivariant,
@@ -82,6 +83,16 @@ def answer(study: Study) -> Answer:
     )
     add(study, result, "q3_self_attention")
     result.sentence = sentence([random[0], *widths[:1]])
+    result.short = (
+        "Every token reads every other one, with weights that depend on the image; a convolution "
+        "reads a fixed neighbourhood with fixed weights. The price is a table of N × N weights, so "
+        "work and memory grow with N². One head is $\\mathrm{softmax}(QK^{\\top}/\\sqrt{d_k})\\,V$."
+    )
+    moved = estimate(by_seed(measures, "tv_images", base).tolist())
+    result.key = Key(
+        percent(moved, digits=0),
+        "of a token's attention lies elsewhere on another digit (convolution: none)",
+    )
     return result
 
 

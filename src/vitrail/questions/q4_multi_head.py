@@ -23,7 +23,12 @@ from vitrail.questions.attention.measures import (
     window_distance,
 )
 from vitrail.questions.attention.plots import draw_distance
-from vitrail.questions.experiments.common import add, decided, findings_markdown
+from vitrail.questions.experiments.common import (
+    add,
+    decided,
+    findings_markdown,
+    key_difference,
+)
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 
@@ -80,17 +85,26 @@ def answer(study: Study) -> Answer:
     )
     add(study, result, "q4_multi_head")
     result.sentence = sentence(heads, head_width(settings), width, proofs[0], found(study))
+    result.short = (
+        f"{readers(heads)} through {head_width(settings)} columns of its own, and one matrix mixes "
+        f"what {'they' if heads > 1 else 'it'} found. {found(study)}"
+    )
+    result.key = key_difference(study, "q4_multi_head")
     return result
 
 
 def sentence(heads: int, head_width: int, width: int, parity: Claim, found: str) -> str:
     """The answer: what the module is, that it is right, what the ablations found."""
-    who = f"{heads} heads read the same tokens" if heads > 1 else "One head reads the tokens"
     return (
-        f"{who}, each through its own three {width} × {head_width} projections; their outputs "
+        f"{readers(heads)} through its own three {width} × {head_width} projections; their outputs "
         f"are concatenated and mixed by one {heads * head_width} × {width} matrix. "
         f"{parity.finding} {found}"
     )
+
+
+def readers(heads: int) -> str:
+    """Who reads the tokens, as the start of a sentence."""
+    return f"{heads} heads read the same tokens, each" if heads > 1 else "One head reads the tokens"
 
 
 def found(study: Study) -> str:

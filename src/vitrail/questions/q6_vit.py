@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail import drawings, style
 from vitrail.analysis import Estimate, counted, estimate, percent
 from vitrail.claims import Claim, holds
-from vitrail.questions.answer import Answer
+from vitrail.questions.answer import Answer, Key
 from vitrail.questions.experiments import cost, effects
 from vitrail.questions.experiments.common import add, error_count, findings_markdown, mean_of
 from vitrail.questions.headline.add import add_headline
@@ -52,6 +52,7 @@ def answer(study: Study) -> Answer:
     result.sentence = " ".join(
         filter(None, [base_words(result), headline_words(result), effects.sentence(changes)])
     )
+    result.short, result.key = opening(result, effects.sentence(changes))
     return result
 
 
@@ -154,6 +155,21 @@ def headline_words(result: Answer) -> str:
         f"The {found['label']} ({found['parameters']} parameters, {found['samples']} images) "
         f"reaches **{found['accuracy']}**, {found['errors']} errors."
     )
+
+
+def opening(result: Answer, changes: str) -> tuple[str, Key]:
+    """What the opening page says: the long run, where there is one, beside the base ViT."""
+    base, best = result.numbers["base"], result.numbers["headline"]
+    said = [
+        "A class token, positions and a linear head.",
+        f"The base ViT ({base['parameters']} parameters) reads {base['accuracy']} of the test "
+        f"digits rightly after {base['samples']} images.",
+    ]
+    key = Key(base["accuracy"], "test accuracy of the base ViT")
+    if best["status"] == "finished":
+        key = Key(best["accuracy"], f"test accuracy of the {best['label']}")
+        said.append(f"The {best['label']} reaches {best['accuracy']} after {best['samples']}.")
+    return " ".join(filter(None, [*said, changes])), key
 
 
 def draw_errors(study: Study) -> Figure:

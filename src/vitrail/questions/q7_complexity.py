@@ -10,9 +10,9 @@ import pandas as pd
 
 from vitrail.efficiency import crossover, local_slope, quadratic_share, token_count, vit_macs
 from vitrail.files import read_json
-from vitrail.questions.answer import Answer
+from vitrail.questions.answer import Answer, Key
 from vitrail.questions.complexity import figures, kinds, law, reduction
-from vitrail.questions.complexity.claims import claims
+from vitrail.questions.complexity.claims import claims, slopes
 from vitrail.questions.complexity.clock import Clock, near_reference
 from vitrail.questions.complexity.costs import cost_frame, costs_markdown
 from vitrail.questions.complexity.tables import crossovers_markdown, exponents_markdown
@@ -26,6 +26,7 @@ from vitrail.questions.complexity.ways_tables import (
 )
 from vitrail.questions.experiments.common import add
 from vitrail.questions.study import Study
+from vitrail.scaling import Slope
 from vitrail.settings import IMAGE_SIZE
 
 
@@ -60,6 +61,8 @@ def answer(study: Study) -> Answer:
     add(study, result, "q7_complexity", elsewhere=("reduced",))
     result.table = clock.table
     result.sentence = _sentence(result, crossings)
+    longest = slopes(steps, clock.widths[0], "attention", "naive")[-1]
+    result.short, result.key = _opening(result, longest)
     return result
 
 
@@ -170,6 +173,23 @@ def _add_kinds_numbers(result: Answer, clock: Clock, tokens: int) -> None:
         "window_time": kinds.times(window, near, slower=True),
         "window_speedup": kinds.times(window, longest),
     }
+
+
+def _opening(result: Answer, step: Slope) -> tuple[str, Key]:
+    """What the opening page says; `step` is that of attention written out."""
+    numbers = result.numbers
+    short = (
+        "A block's work grows with the number of tokens n up to about n = (2 + r) d, which is "
+        f"{numbers['crossover']} for the base ViT (it has {numbers['tokens']}), and with n² "
+        "beyond. Fewer tokens and other attention lower it; the fused kernel does the same work "
+        f"{numbers['fused_speedup']} times as fast at {numbers['longest']} tokens."
+    )
+    interval = "" if math.isnan(step.low) else f" ({step.low:.2f} to {step.high:.2f})"
+    return short, Key(
+        f"{step.slope:.2f}{interval}",
+        "exponent of n in the time of attention, written out, between "
+        f"{step.n_from:,} and {step.n_to:,} tokens",
+    )
 
 
 def _sentence(result: Answer, crossings: pd.DataFrame) -> str:

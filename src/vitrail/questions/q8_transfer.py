@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from vitrail.questions.answer import Answer
-from vitrail.questions.experiments.common import accuracy_words, add
+from vitrail.questions.experiments.common import accuracy_words, add, key_difference
 from vitrail.questions.study import Study
 from vitrail.questions.transfer import adaptation, calls, input_cost, small_data
 from vitrail.questions.transfer.cost import (
@@ -39,13 +39,23 @@ def answer(study: Study) -> Answer:
     tables = add(study, result, "q8_transfer", elsewhere=(few.name,) if few else ())
     networks = compared_networks(study)
     compared = networks.name if networks else ""
+    best = [ranked(study, table) for name, table in tables.items() if name == compared]
+    result.short = " ".join(
+        [
+            "ViT-S refuses 28-pixel images until its patch embedding and positions are rebuilt for "
+            "them (`img_size`, `patch_size`, `in_chans`).",
+            *best,
+            labels,
+        ]
+    )
+    result.key = key_difference(study, "q8_transfer")
     result.sentence = " ".join(
         [
             "timm's ViT-S refuses 28-pixel images because its patch embedding asserts the size it "
             "was built for, and its positional embedding has one row for each token of that "
             "size; `img_size=28`, a `patch_size` that divides it and "
             "`in_chans=1` rebuild the model and, with pretrained weights, resample them.",
-            *(ranked(study, table) for name, table in tables.items() if name == compared),
+            *best,
             labels,
             not_run_words(weights),
         ]

@@ -26,8 +26,8 @@ def claims(steps: pd.DataFrame, crossings: pd.DataFrame, memory: dict[str, float
 
 def _exponents(steps: pd.DataFrame) -> list[Claim]:
     width = int(steps["embed_dim"].iloc[0])
-    naive, fused = (_slopes(steps, width, "attention", name) for name in ("naive", "fused"))
-    block = [s for s in _slopes(steps, width, "block", "fused") if s.n_to <= MNIST_TOKENS]
+    naive, fused = (slopes(steps, width, "attention", name) for name in ("naive", "fused"))
+    block = [s for s in slopes(steps, width, "block", "fused") if s.n_to <= MNIST_TOKENS]
     last, fused_last = naive[-1], fused[-1]
     steepest = max(block, key=lambda slope: slope.slope, default=None)
     long = crossover(width, 0)
@@ -105,7 +105,8 @@ def _crossover(crossings: pd.DataFrame) -> Claim:
     )
 
 
-def _slopes(steps: pd.DataFrame, width: int, what: str, variant: str) -> list[Slope]:
+def slopes(steps: pd.DataFrame, width: int, what: str, variant: str) -> list[Slope]:
+    """The measured exponents of one curve, in rising order of length."""
     mine = (steps["embed_dim"] == width) & (steps["what"] == what) & (steps["variant"] == variant)
     return [
         Slope(row["n_from"], row["n_to"], row["slope"], row["low"], row["high"])

@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail.analysis import Estimate, count, counted, estimate, paired_difference, percent, points
 from vitrail.claims import Claim, higher_accuracy
 from vitrail.errors import VitrailError
-from vitrail.questions.answer import Answer, markdown_table
+from vitrail.questions.answer import Answer, Key, markdown_table
 from vitrail.questions.experiments import figures
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
@@ -27,6 +27,26 @@ def difference(study: Study, experiment: Experiment, first: str, second: str) ->
     return paired_difference(
         study.accuracy_by_seed(experiment, first), study.accuracy_by_seed(experiment, second)
     )
+
+
+def key_difference(study: Study, stem: str) -> Key:
+    """The difference that the first claim of the question's experiments is about.
+
+    Claims of arms that could not run are passed over while there is another one.
+    """
+    compared = [
+        (
+            difference(study, about, str(claim["better"]), str(claim["worse"])),
+            about.member(str(claim["better"])).label,
+            about.member(str(claim["worse"])).label,
+        )
+        for about in study.plan.of_question(stem)
+        for claim in about.claims
+    ]
+    if not compared:
+        return Key("", "")
+    gap, better, worse = next((each for each in compared if each[0].n), compared[0])
+    return Key(points(gap), f"points of test accuracy, {better} minus {worse}")
 
 
 def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:

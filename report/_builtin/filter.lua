@@ -177,7 +177,8 @@ local function image(element)
   if html then
     element.caption = pandoc.Inlines(alt)
     element.title = ""
-    return element
+    -- On a phone the figure keeps the size of its text and scrolls in this box (page.css).
+    return { raw_inline('<span class="figure-box" tabindex="0" role="group" aria-label="Figure">'), element, raw_inline("</span>") }
   end
   local width = element.attributes.width or ""
   width = width:match("^[%d.]+%%$") or width:match("^[%d.]+[cmip][mnt]$") or (width == "" and "auto")

@@ -16,6 +16,9 @@ from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 from vitrail.settings import Settings, labels_of
 
+# Questions with lettered parts (6a, 6b, ...): their experiments stand inside of one.
+LETTERED = ("q6_vit", "q8_transfer")
+
 
 def accuracy(study: Study, experiment: Experiment, arm: str) -> Estimate:
     """Mean test accuracy of an arm over its finished seeds."""
@@ -232,7 +235,8 @@ def add(
 
 
 def _heading(experiment: Experiment) -> str:
-    return f"### {experiment.title} {{#sec-{experiment.question}-{experiment.name}}}"
+    level = "####" if experiment.question in LETTERED else "###"
+    return f"{level} {experiment.title} {{#sec-{experiment.question}-{experiment.name}}}"
 
 
 def _figure_markdown(study: Study, experiment: Experiment) -> str:

@@ -128,7 +128,7 @@ def section(table: pd.DataFrame, decided: list[Claim]) -> str:
         "the others.",
         "Three scatter plots of test error, against parameters, multiply-accumulates and speed.",
     )
-    return f"""### Accuracy against cost {{#sec-q6-cost}}
+    return f"""#### Accuracy against cost {{#sec-q6-cost}}
 
 @fig-q6-cost has every arm of this question: the short runs of the ablations, and those with at
 least the budget of the base ViT. Points to the lower left of another (lower right for the speed)

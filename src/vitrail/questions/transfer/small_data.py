@@ -39,7 +39,7 @@ def add(study: Study, result: Answer) -> str:
         filter(
             None,
             [
-                f"### {experiment.title} {{#sec-q8_transfer-{experiment.name}}}",
+                f"#### {experiment.title} {{#sec-q8_transfer-{experiment.name}}}",
                 experiment.description.strip(),
                 markdown(
                     "q8_transfer",

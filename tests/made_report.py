@@ -6,13 +6,20 @@ import json
 import re
 import shutil
 from html import unescape
+from importlib import util
 from pathlib import Path
+
+import pytest
 
 from vitrail.report.render import render
 from vitrail.report.stage import STEMS
 
 ROOT = Path(__file__).resolve().parents[1]
 
+RENDERS = pytest.mark.skipif(
+    not (util.find_spec("pypandoc") and util.find_spec("typst")),
+    reason="the wheels pypandoc_binary and typst are not installed",
+)
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100">'
     "<style>*{stroke-linejoin:round}</style>"

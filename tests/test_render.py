@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
 
 import pytest
 import yaml
 
-from made_report import add, built, make_project, words_of
+from made_report import RENDERS, add, built, make_project, words_of
 from vitrail.errors import VitrailError
 from vitrail.report.check import check_html, check_pdf, hand_typed_results, remote_loads
 from vitrail.report.quarto import find_quarto
@@ -23,10 +22,6 @@ from vitrail.report.source import expand
 from vitrail.report.stage import stage
 
 ROOT = Path(__file__).resolve().parents[1]
-needs_wheels = pytest.mark.skipif(
-    not (util.find_spec("pypandoc") and util.find_spec("typst")),
-    reason="the wheels pypandoc_binary and typst are not installed",
-)
 
 
 @pytest.fixture
@@ -35,7 +30,7 @@ def project(tmp_path: Path) -> Path:
     return make_project(tmp_path)
 
 
-@needs_wheels
+@RENDERS
 def test_page_understands_every_construct(project: Path) -> None:
     html, _ = built(project)
     words = words_of(html)
@@ -56,7 +51,7 @@ def test_page_understands_every_construct(project: Path) -> None:
     assert 'href="#sec-reading"' in contents and "1.1" in contents
 
 
-@needs_wheels
+@RENDERS
 def test_page_fetches_nothing(project: Path) -> None:
     html, _ = built(project)
     assert remote_loads(html) == []
@@ -64,7 +59,7 @@ def test_page_fetches_nothing(project: Path) -> None:
     assert not re.search(r"(?:src|srcset)=\"(?!data:)|url\(|@import|@font-face", html)
 
 
-@needs_wheels
+@RENDERS
 def test_pdf_has_the_same_numbers(project: Path) -> None:
     if not shutil.which("pdftotext"):
         pytest.skip("pdftotext (poppler) is not installed")
@@ -82,14 +77,14 @@ def test_pdf_has_the_same_numbers(project: Path) -> None:
         assert f"{number} Question {number}" in words and f"{number} Question" in words_of(html)
 
 
-@needs_wheels
+@RENDERS
 def test_same_input_gives_the_same_bytes(project: Path) -> None:
     first = built(project)
     os.utime(project / "report" / "report.qmd", (1, 1))
     assert built(project) == first
 
 
-@needs_wheels
+@RENDERS
 def test_wide_table_stays_on_the_page(project: Path) -> None:
     head = " | ".join(f"column {number}" for number in range(11))
     row = " | ".join(["a rather long label of an arm", *["97.20 % ± 0.30"] * 10])
@@ -128,7 +123,7 @@ REFUSED = {
 }
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_rendered_is_named(project: Path, name: str) -> None:
     text, message = REFUSED[name]
@@ -138,7 +133,7 @@ def test_what_cannot_be_rendered_is_named(project: Path, name: str) -> None:
     assert not (project / "results" / "tiny" / "report").exists()
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -156,7 +151,7 @@ def test_broken_front_matter_and_bibliography_are_named(
         built(project)
 
 
-@needs_wheels
+@RENDERS
 def test_failed_render_keeps_the_old_report(project: Path) -> None:
     before = built(project)
     add(project, "{{< var q9.x >}}")
@@ -343,7 +338,7 @@ def test_new_quarto_is_used(project: Path, stub: Callable[..., Path]) -> None:
     assert "route: Quarto" in variables and "versions: Quarto 1.6.40" in variables
 
 
-@needs_wheels
+@RENDERS
 def test_old_quarto_is_left_alone_with_a_sentence(
     stub: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -383,7 +378,7 @@ def test_quarto_route_checks_numbers_before_quarto_runs(
     assert not record.exists()
 
 
-@needs_wheels
+@RENDERS
 def test_command_prints_one_line(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitrail.report.render", "--study", "tiny", "--route", "builtin"],
@@ -428,7 +423,7 @@ def through_quarto_filter(project: Path, to: str) -> str:
     return done.stdout
 
 
-@needs_wheels
+@RENDERS
 def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
     import typst
 
@@ -446,7 +441,7 @@ def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
     assert warnings == [] and bytes(content).startswith(b"%PDF-")
 
 
-@needs_wheels
+@RENDERS
 def test_quarto_filter_leaves_the_page_its_classes(project: Path) -> None:
     html = through_quarto_filter(project, "html")
     assert 'class="answer"' in html and 'class="verdict refuted"' in html

@@ -134,6 +134,8 @@ def image_faults(it: Opened) -> list[str]:
     return it.page.evaluate(
         """async () => {
             const faults = []
+            // Quarto leaves the size to the style sheet.
+            const ours = document.querySelector('meta[name=generator][content=vitrail]')
             for (const img of document.querySelectorAll('img')) {
               const name = `the picture ${JSON.stringify(img.alt.slice(0, 40))} in ` +
                 (img.closest('[id]')?.id || 'the page')
@@ -141,6 +143,8 @@ def image_faults(it: Opened) -> list[str]:
               const box = img.getBoundingClientRect()
               if (!img.complete || !img.naturalWidth) faults.push(`${name} did not load`)
               else if (box.width < 8 || box.height < 8) faults.push(`${name} takes no room`)
+              if (ours && !(img.getAttribute('width') && img.getAttribute('height')))
+                faults.push(`${name} keeps no room free while it loads`)
               const decoration = img.closest('[aria-hidden=true]') || img.role === 'presentation'
               if (!decoration && !img.alt.trim()) faults.push(`${name} has no alt text`)
             }

@@ -153,6 +153,10 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "id twice": (link_faults, "<p id='top'>again</p>", "'top' stands twice"),
     "no alt text": (image_faults, "<img src='beside.svg' width=20 height=20>", "has no alt text"),
     "torn picture": (image_faults, "<img src='data:image/png;base64,AA' alt='x'>", "did not load"),
+    "no size": (
+        image_faults, "<meta name=generator content=vitrail><img src='beside.svg' alt='x'>",
+        "keeps no room free",
+    ),
     "no room": (image_faults, "<img src='beside.svg' alt='x' width=1 height=1>", "takes no room"),
     "wide": (width_faults, "<div style='width: 1500px'>wide</div>", "1508 px wide"),
     "cut off": (

@@ -64,7 +64,7 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 
 lock: ## pin the newest versions within pyproject.toml's bounds into requirements.lock
 	$(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,dev]'
+	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,pictures,dev]'
 	{ echo "# Exact versions of the pip route, made by make lock. CUDA libraries exist for Linux only."; \
 	  $(VENV)/lock/bin/python -m pip freeze --exclude vitrail \
 	  | sed -E "s/^((nvidia|cuda|triton)[^;]*)$$/\1; sys_platform == 'linux'/"; } > requirements.lock

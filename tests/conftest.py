@@ -37,6 +37,9 @@ settings.register_profile(
 )
 settings.load_profile("vitrail")
 
+# Fixtures that several files share: the smoke study, a browser.
+pytest_plugins = ["smoke_study", "browser"]
+
 LEFT_OUT = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "node_modules")
 
 

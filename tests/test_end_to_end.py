@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,90 +15,18 @@ import numpy as np
 import pytest
 import yaml
 
+from smoke_study import SMOKE, Study
 from vitrail import runs
 from vitrail.analysis import estimate, percent
-from vitrail.config import STEMS, load
+from vitrail.config import STEMS
 from vitrail.files import read_json, sha256
 from vitrail.packaged import PACKAGES
 from vitrail.report.check import SECTIONS, check_html, check_pdf, hand_typed_results
-from vitrail.settings import FINISHED_FILES, MNIST_FILES, RUN_FILES, run_id
+from vitrail.settings import FINISHED_FILES, RUN_FILES, run_id
 
 pytestmark = pytest.mark.end_to_end
 
 ROOT = Path(__file__).parents[1]
-SMOKE = "config/smoke.yaml"
-LIMIT = 900  # seconds for the study
-FROM_OUTSIDE = (
-    # Of `make`, of the tests, of the user's MLflow: the study is run as in a fresh shell.
-    "MAKELEVEL", "MAKEFLAGS", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-    "MLFLOW_TRACKING_URI", "QUARTO",
-)  # fmt: skip
-Rows = list[dict[str, str]]
-
-
-class Study:
-    """The finished smoke study."""
-
-    def __init__(self, project: Path) -> None:
-        self.project = project
-        self.folder = project / "results" / "smoke"
-        self.said = ""  # what Snakemake printed
-        self.seconds = 0.0
-
-    def snakemake(self, *arguments: str) -> str:
-        """Run Snakemake in the copy; gives its output, both streams together."""
-        environment = {k: v for k, v in os.environ.items() if k not in FROM_OUTSIDE}
-        # With the hub out of reach the pretrained arm is not run, wherever the test is run.
-        environment["HF_HUB_OFFLINE"] = "1"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "all", *arguments],
-            cwd=self.project, env=environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            said, _ = process.communicate(timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"snakemake {' '.join(arguments)} has not ended after {LIMIT} s")
-        finally:
-            if process.poll() is None:  # after Ctrl-C as well: Snakemake and its jobs
-                os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == 0, said[-8000:]
-        return said
-
-    def planned(self, *files: str) -> set[str]:
-        """The messages of the jobs that would be run."""
-        said = self.snakemake("-n", "--configfile", SMOKE, *files)
-        return {
-            message.removesuffix(" (one of the longest)")
-            for message in re.findall(r"^Job \d+: (.*)$", said, re.MULTILINE)
-        }
-
-    def plan(self, *files: str) -> runs.Plan:
-        names = ["config/default.yaml", SMOKE, *files]
-        return runs.expand(load([self.project / name for name in names]))
-
-    def table(self, name: str) -> Rows:
-        with (self.folder / name).open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-
-    def finished(self) -> Rows:
-        return [row for row in self.table("runs.csv") if row["status"] == "finished"]
-
-
-@pytest.fixture(scope="module")
-def study(copy_project: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Study:
-    # A blank in the path, as in "My Documents".
-    project = copy_project(tmp_path_factory.mktemp("end_to_end") / "my vitrail")
-    made = Study(project)
-    data = ROOT / "results" / "data"
-    if all((data / name).is_file() for name in MNIST_FILES):
-        (project / "results" / "data").mkdir(parents=True)
-        for name in MNIST_FILES:
-            shutil.copy2(data / name, project / "results" / "data" / name)
-    begun = time.monotonic()
-    made.said = made.snakemake("--configfile", SMOKE)
-    made.seconds = time.monotonic() - begun
-    return made
 
 
 class Text(HTMLParser):

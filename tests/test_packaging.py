@@ -26,7 +26,7 @@ CONDA_NAMES = {
     "snakemake": "snakemake-minimal",
 }
 CONDA_ONLY = {"quarto", "nodejs", "pip"}  # not from PyPI, or not as a whole
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"pyyaml": "yaml", "pillow": "PIL"}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_every_dependency_has_an_upper_bound(project: dict[str, Any]) -> None:
         assert operators == {">=", "<"}, line
 
 
-@pytest.mark.parametrize("extra", ["", "render", "slurm", "dev"])
+@pytest.mark.parametrize("extra", ["", "render", "slurm", "pictures", "dev"])
 def test_lock_keeps_the_bounds(project: dict[str, Any], lock: dict[str, str], extra: str) -> None:
     about = project["project"]
     lines = about["optional-dependencies"][extra] if extra else about["dependencies"]
@@ -136,9 +136,9 @@ def test_lock_is_what_is_installed_here(lock: dict[str, str]) -> None:
 def test_what_is_imported_is_declared(project: dict[str, Any]) -> None:
     """A package that comes only because another one needs it can go with that one."""
     names = {Requirement(line).name for line in project["project"]["dependencies"]}
-    names |= {
-        Requirement(line).name for line in project["project"]["optional-dependencies"]["render"]
-    }
+    for extra in ("render", "pictures"):
+        lines = project["project"]["optional-dependencies"][extra]
+        names |= {Requirement(line).name for line in lines}
     declared = {IMPORTED_AS.get(name, name.removesuffix("-binary")) for name in names}
     # These come with a package that is declared and are part of how that one is used:
     # MLflow's database layer, timm's hub.

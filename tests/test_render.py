@@ -2,166 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from html import unescape
-from importlib import util
 from pathlib import Path
 
 import pytest
 import yaml
 
+from made_report import RENDERS, add, built, make_project, words_of
 from vitrail.errors import VitrailError
 from vitrail.report.check import check_html, check_pdf, hand_typed_results, remote_loads
 from vitrail.report.quarto import find_quarto
-from vitrail.report.render import choose_route, render
+from vitrail.report.render import choose_route
 from vitrail.report.source import expand
-from vitrail.report.stage import STEMS, stage
+from vitrail.report.stage import stage
 
 ROOT = Path(__file__).resolve().parents[1]
-needs_wheels = pytest.mark.skipif(
-    not (util.find_spec("pypandoc") and util.find_spec("typst")),
-    reason="the wheels pypandoc_binary and typst are not installed",
-)
-
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100">'
-    "<style>*{stroke-linejoin:round}</style>"
-    '<rect width="200" height="100" fill="#1d4f7c"/></svg>'
-)
-BIBLIOGRAPHY = """\
-@article{vaswani2017, title={Attention Is All You Need}, author={Vaswani, Ashish},
-  journal={NeurIPS}, year={2017}}
-"""
-RICH = """\
-## A *rich* chapter {#sec-q1}
-
-::: {.answer}
-{{< include answers/q1_patch_embedding.md >}}
-:::
-
-### Reading {#sec-reading}
-
-{{< var q1.base.accuracy >}} in @fig-curve, @fig-left, @tbl-arms, @tbl-pipe, @eq-loss,
-@sec-q2 and [see @fig-panel; @tbl-arms], after @vaswani2017 and [@vaswani2017, p. 3].
-
-$$ L = -\\log p_y $$ {#eq-loss}
-
-![Slope **matters** at {{< var q1.base.accuracy >}}.](figures/q1_patch_embedding/a.svg){#fig-curve
-fig-alt="A rising curve" width=80%}
-
-::: {#fig-panel layout-ncol=2}
-
-![One head](figures/q1_patch_embedding/a.svg){#fig-left fig-alt="left"}
-
-![Four heads](figures/q1_patch_embedding/a.svg){#fig-right fig-alt="right"}
-
-Two views.
-:::
-
-::: {#tbl-arms}
-
-{{< include tables/q1_patch_embedding/arms.md >}}
-
-The arms.
-:::
-
-| patch | tokens |
-|------:|-------:|
-| 7     | {{< var q1.base.tokens >}} |
-
-: Tokens {#tbl-pipe}
-
-{{< include code/core.md >}}
-
-::: {.callout-note title="On *scale*"}
-Inside the note.
-:::
-
-::: {.callout-warning}
-## First heading
-Inside the warning.
-:::
-
-::: {.callout-tip collapse="true" title="Folded"}
-Inside the fold.
-:::
-
-[supported]{.verdict .supported} [refuted]{.verdict .refuted} [not run]{.verdict .notrun}
-
-`{{{< var x >}}}` is how a number is asked for.[^1]
-
-[^1]: A footnote.
-
-::: {#where .provenance}
-Table `table.csv`, see [the answer](#sec-q1) and [above](#where).
-:::
-"""
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A small project: sources, one code region, products of the eight questions."""
-    report = tmp_path / "report"
-    report.mkdir()
-    shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
-    for name in ("style.css", "_quarto.yml", "quarto.css", "quarto.lua", "quarto.typ"):
-        shutil.copyfile(ROOT / "report" / name, report / name)
-    chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
-    (report / "report.qmd").write_text(
-        '---\ntitle: "A & B"\nsubtitle: "sub"\nabstract: |\n  With $N^2$.\nlang: en\n'
-        "bibliography: references.bib\n---\n\n"
-        "## In short {#sec-short .unnumbered}\n\nMade by {{< var report.route >}} "
-        "({{< var report.versions >}}), on {{< var study.images >}}.\n\n"
-        + "\n".join(chapters)
-        + "\n## References {.unnumbered}\n\n::: {#refs}\n:::\n"
-    )
-    (report / "references.bib").write_text(BIBLIOGRAPHY)
-    for number, stem in enumerate(STEMS, start=1):
-        (report / f"{stem}.qmd").write_text(f"## Question {number} {{#sec-q{number}}}\n\nText.\n")
-        folder = tmp_path / "results" / "tiny" / stem
-        (folder / "figures").mkdir(parents=True)
-        (folder / "tables").mkdir()
-        (folder / "figures" / "a.svg").write_text(SVG)
-        (folder / "tables" / "arms.md").write_text("| arm | errors |\n|:--|--:|\n| a | 281 |\n")
-        (folder / "answer.md").write_text(f"**{{{{< var q{number}.base.accuracy >}}}}** of them.\n")
-        (folder / "numbers.json").write_text(
-            json.dumps({"base": {"accuracy": f"9{number}.20 % ± 0.30", "tokens": "17"}})
-        )
-    (tmp_path / "results" / "tiny" / "study").mkdir()
-    (tmp_path / "results" / "tiny" / "study" / "numbers.json").write_text('{"images": "60,000"}')
-    (report / "q1_patch_embedding.qmd").write_text(RICH)
-    (tmp_path / "src").mkdir()
-    (tmp_path / "src" / "a.py").write_text("# region: core\nx = 1  # ones\n# endregion: core\n")
-    return tmp_path
+    """The small project of `made_report`."""
+    return make_project(tmp_path)
 
 
-def built(project: Path, wish: str = "builtin") -> tuple[str, bytes]:
-    """Render and give back the page and the PDF."""
-    render("tiny", project / "results", project / "report", project, wish)
-    folder = project / "results" / "tiny" / "report"
-    return (folder / "report.html").read_text(), (folder / "report.pdf").read_bytes()
-
-
-def words_of(html: str) -> str:
-    """What a reader sees, without line breaks and non-breaking spaces."""
-    body = re.sub(r"<style>.*?</style>|<annotation.*?</annotation>", "", html, flags=re.DOTALL)
-    text = unescape(re.sub(r"<[^>]+>", "", body))
-    return " ".join(text.replace("\u00a0", " ").split())
-
-
-def add(project: Path, text: str, stem: str = "q2_mlp") -> None:
-    """Append to a chapter."""
-    with (project / "report" / f"{stem}.qmd").open("a") as stream:
-        stream.write(f"\n{text}\n")
-
-
-@needs_wheels
+@RENDERS
 def test_page_understands_every_construct(project: Path) -> None:
     html, _ = built(project)
     words = words_of(html)
@@ -182,7 +51,7 @@ def test_page_understands_every_construct(project: Path) -> None:
     assert 'href="#sec-reading"' in contents and "1.1" in contents
 
 
-@needs_wheels
+@RENDERS
 def test_page_fetches_nothing(project: Path) -> None:
     html, _ = built(project)
     assert remote_loads(html) == []
@@ -190,7 +59,7 @@ def test_page_fetches_nothing(project: Path) -> None:
     assert not re.search(r"(?:src|srcset)=\"(?!data:)|url\(|@import|@font-face", html)
 
 
-@needs_wheels
+@RENDERS
 def test_pdf_has_the_same_numbers(project: Path) -> None:
     if not shutil.which("pdftotext"):
         pytest.skip("pdftotext (poppler) is not installed")
@@ -208,14 +77,14 @@ def test_pdf_has_the_same_numbers(project: Path) -> None:
         assert f"{number} Question {number}" in words and f"{number} Question" in words_of(html)
 
 
-@needs_wheels
+@RENDERS
 def test_same_input_gives_the_same_bytes(project: Path) -> None:
     first = built(project)
     os.utime(project / "report" / "report.qmd", (1, 1))
     assert built(project) == first
 
 
-@needs_wheels
+@RENDERS
 def test_wide_table_stays_on_the_page(project: Path) -> None:
     head = " | ".join(f"column {number}" for number in range(11))
     row = " | ".join(["a rather long label of an arm", *["97.20 % ± 0.30"] * 10])
@@ -254,7 +123,7 @@ REFUSED = {
 }
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_rendered_is_named(project: Path, name: str) -> None:
     text, message = REFUSED[name]
@@ -264,7 +133,7 @@ def test_what_cannot_be_rendered_is_named(project: Path, name: str) -> None:
     assert not (project / "results" / "tiny" / "report").exists()
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
@@ -282,7 +151,7 @@ def test_broken_front_matter_and_bibliography_are_named(
         built(project)
 
 
-@needs_wheels
+@RENDERS
 def test_failed_render_keeps_the_old_report(project: Path) -> None:
     before = built(project)
     add(project, "{{< var q9.x >}}")
@@ -469,7 +338,7 @@ def test_new_quarto_is_used(project: Path, stub: Callable[..., Path]) -> None:
     assert "route: Quarto" in variables and "versions: Quarto 1.6.40" in variables
 
 
-@needs_wheels
+@RENDERS
 def test_old_quarto_is_left_alone_with_a_sentence(
     stub: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -509,7 +378,7 @@ def test_quarto_route_checks_numbers_before_quarto_runs(
     assert not record.exists()
 
 
-@needs_wheels
+@RENDERS
 def test_command_prints_one_line(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vitrail.report.render", "--study", "tiny", "--route", "builtin"],
@@ -554,7 +423,7 @@ def through_quarto_filter(project: Path, to: str) -> str:
     return done.stdout
 
 
-@needs_wheels
+@RENDERS
 def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
     import typst
 
@@ -572,7 +441,7 @@ def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
     assert warnings == [] and bytes(content).startswith(b"%PDF-")
 
 
-@needs_wheels
+@RENDERS
 def test_quarto_filter_leaves_the_page_its_classes(project: Path) -> None:
     html = through_quarto_filter(project, "html")
     assert 'class="answer"' in html and 'class="verdict refuted"' in html

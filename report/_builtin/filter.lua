@@ -100,6 +100,9 @@ local function typst_formula(math, number, id)
   return raw_inline('#[#set math.equation(alt: "' .. alt .. '"' .. numbering .. ")\n" .. text .. (id and " <" .. id .. ">" or "") .. "]")
 end
 
+-- What may be wider than the page scrolls in a box of its own, which the keyboard can reach.
+local scrolls = { tabindex = "0" }
+
 -- Equations: `$$ ... $$ {#eq-x}` anywhere in a paragraph.
 local function equations(inlines)
   local out = pandoc.Inlines({})
@@ -119,7 +122,7 @@ local function equations(inlines)
         position = after
       end
       if html then
-        local parts = pandoc.Inlines({ pandoc.Span({ inline }, pandoc.Attr("", { "equation-body" })) })
+        local parts = pandoc.Inlines({ pandoc.Span({ inline }, pandoc.Attr("", { "equation-body" }, scrolls)) })
         if id then parts:insert(pandoc.Span("(" .. number .. ")", pandoc.Attr("", { "equation-number" }))) end
         out:insert(pandoc.Span(parts, pandoc.Attr(id or "", { "equation" })))
       else
@@ -196,12 +199,14 @@ end
 
 local function code(block)
   local name = block.attributes.filename
-  if not name then return nil end
   block.attributes.filename = nil
   if html then
+    block.attributes.tabindex = scrolls.tabindex
+    if not name then return block end
     return { raw('<div class="code-with-filename"><div class="code-with-filename-file">' .. escape(name) .. "</div>"),
              block, raw("</div>") }
   end
+  if not name then return nil end
   return { raw('#code-file("' .. escape(name) .. '")['), block, raw("]") }
 end
 

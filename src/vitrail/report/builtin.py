@@ -155,7 +155,7 @@ _TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def _embed_images(html: str, build: Path) -> str:
-    """Put the images into the page.
+    """Put the images into the page, each with its size, so that nothing moves while they load.
 
     Pandoc would put an SVG into the page as elements, where the style sheet inside it
     (Matplotlib writes one) would apply to the whole page.
@@ -165,10 +165,27 @@ def _embed_images(html: str, build: Path) -> str:
         file = build / unescape(match[2])
         if file.suffix not in _TYPES:
             raise VitrailError(f"the image {match[2]} is neither SVG, PNG nor JPEG")
-        content = base64.b64encode(file.read_bytes()).decode("ascii")
-        return f"{match[1]}data:{_TYPES[file.suffix]};base64,{content}{match[3]}"
+        content = file.read_bytes()
+        encoded = base64.b64encode(content).decode("ascii")
+        size = "".join(f' {name}="{value}"' for name, value in _size(content).items())
+        return f"{match[1]}data:{_TYPES[file.suffix]};base64,{encoded}{match[3]}{size}"
 
     return _IMAGE.sub(data, html)
+
+
+_SIZE = re.compile(
+    rb'<svg\b[^>]*?\s(width|height)="([\d.]+)(pt|px|)"[^>]*?\s(width|height)="([\d.]+)'
+)
+
+
+def _size(image: bytes) -> dict[str, int]:
+    """Width and height of an SVG in CSS pixels, as its first tag tells; else nothing."""
+    found = _SIZE.search(image)
+    if not found or found[1] == found[4]:
+        return {}
+    pixels = 4 / 3 if found[3] == b"pt" else 1
+    sides = {found[1].decode(): found[2], found[4].decode(): found[5]}
+    return {name: round(float(sides[name]) * pixels) for name in ("width", "height")}
 
 
 def _write_pdf(build: Path, text: Text, styles: Path) -> None:

@@ -39,7 +39,7 @@ RICH = """\
 ### Reading {#sec-reading}
 
 {{< var q1.base.accuracy >}} in @fig-curve, @fig-left, @tbl-arms, @tbl-pipe, @eq-loss,
-@sec-q2 and [see @fig-panel; @tbl-arms], after @vaswani2017 and [@vaswani2017, p. 3].
+@sec-q2 and [@fig-panel; @tbl-arms], after @vaswani2017 and [@vaswani2017, p. 3].
 
 $$ L = -\\log p_y $$ {#eq-loss}
 

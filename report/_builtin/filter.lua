@@ -23,13 +23,13 @@ local function number_section(header)
   local level = math.max(header.level - top_level + 1, 1)
   header.level = html and level + 1 or level
   if header.classes:includes("unnumbered") then
-    register(header.identifier, nil, header.content)
+    register(header.identifier)
     return header
   end
   section_numbers[level] = section_numbers[level] + 1
   for deeper = level + 1, #section_numbers do section_numbers[deeper] = 0 end
   local number = table.concat(section_numbers, ".", 1, level)
-  register(header.identifier, number, header.content)
+  register(header.identifier, number)
   if html then
     header.content:insert(1, pandoc.Space())
     header.content:insert(1, pandoc.Span(number, pandoc.Attr("", { "header-section-number" })))
@@ -77,7 +77,7 @@ local function division(div)
   if kind == "tbl" then return floats.table_div(div) end
   if div.attributes["layout-ncol"] then
     local cells = {}
-    for _, block in ipairs(div.content) do cells[#cells + 1] = inside({ floats.as_figure(block) or block }) end
+    for _, block in ipairs(div.content) do cells[#cells + 1] = inside({ common.as_figure(block) or block }) end
     return floats.grid(floats.columns_of(div), cells)
   end
   div.content = inside(div.content)
@@ -152,12 +152,16 @@ structure = {
     return floats.numbered_float("tbl", id, caption, { block }), false
   end,
   Para = function(paragraph)
-    local figure = floats.as_figure(paragraph)
+    local figure = common.as_figure(paragraph)
     if figure then
       return floats.numbered_float("fig", figure.identifier, floats.caption_of(figure), figure.content), false
     end
     paragraph.content = equations(paragraph.content)
     return paragraph, false
+  end,
+  Plain = function(plain)
+    plain.content = equations(plain.content)
+    return plain, false
   end,
 }
 
@@ -176,17 +180,15 @@ local function image(element)
   end
   file:close()
   local alt = element.attributes["fig-alt"] or stringify(element.caption)
-  element.attributes["fig-alt"], element.attributes["fig-align"] = nil, nil
+  element.attributes["fig-alt"] = nil
   if html then
     element.caption = pandoc.Inlines(alt)
     element.title = ""
     -- On a phone the figure keeps the size of its text and scrolls in this box (page.css).
     return { raw_inline('<span class="figure-box" tabindex="0" role="group" aria-label="Figure">'), element, raw_inline("</span>") }
   end
-  local width = element.attributes.width or ""
-  width = width:match("^[%d.]+%%$") or width:match("^[%d.]+[cmip][mnt]$") or (width == "" and "auto")
-  if not width then problem(element.attributes.width, "give the width of an image as 80%, 6cm or 3in") end
-  return raw_inline('#box(image("' .. escape(source) .. '", alt: "' .. escape(alt) .. '", width: ' .. (width or "auto") .. "))")
+  local width = element.attributes.width or "auto"
+  return raw_inline('#box(image("' .. escape(source) .. '", alt: "' .. escape(alt) .. '", width: ' .. width .. "))")
 end
 
 local function verdict(span)
@@ -211,7 +213,7 @@ local function code(block)
 end
 
 function Pandoc(doc)
-  doc = doc:walk(checks)
+  doc = checks.check(doc)
   for _, block in ipairs(doc.blocks) do
     if block.t == "Header" then top_level = math.min(top_level, block.level) end
   end

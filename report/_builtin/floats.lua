@@ -4,24 +4,8 @@ local common = require("common")
 local tables = require("tables")
 local html, words, raw, escape, problem = common.html, common.words, common.raw, common.escape, common.problem
 local register, next_number, prefix_of = common.register, common.next_number, common.prefix_of
+local image_of, as_figure = common.image_of, common.as_figure
 local M = {}
-
-local function image_of(block)
-  if (block.t == "Para" or block.t == "Plain") and #block.content == 1 and block.content[1].t == "Image" then
-    return block.content[1]
-  end
-end
-
--- A paragraph that is only an image is a figure, with or without a caption.
-function M.as_figure(block)
-  if block.t == "Figure" then return block end
-  local image = image_of(block)
-  if not image then return nil end
-  local id = image.identifier
-  image.identifier = ""
-  local caption = #image.caption > 0 and { pandoc.Plain(image.caption) } or {}
-  return pandoc.Figure({ pandoc.Plain({ image }) }, { long = caption }, pandoc.Attr(id))
-end
 
 -- One captioned box; `number` is nil when nothing can refer to it.
 local function float(kind, id, number, caption, body)
@@ -109,7 +93,7 @@ function M.figure_div(div)
   register(div.identifier, number)
   local cells, letter = {}, string.byte("a")
   for _, block in ipairs(div.content) do
-    local figure = M.as_figure(block)
+    local figure = as_figure(block)
     if figure and figure.identifier ~= "" then
       local mark = "(" .. string.char(letter) .. ")"
       letter = letter + 1

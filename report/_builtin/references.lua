@@ -13,29 +13,14 @@ local function reference(citation)
     problem("@" .. citation.id, "the reference @" .. citation.id .. " leads nowhere")
     return { pandoc.Str("@" .. citation.id) }
   end
-  local text
   if not target.number then
-    text = target.title
-  elseif citation.mode == "SuppressAuthor" then
-    text = pandoc.Inlines({ pandoc.Str(target.number) })
-  else
-    text = pandoc.Inlines({ pandoc.Str(target.word .. "\u{a0}" .. target.number) })
+    problem("@" .. citation.id, "the reference @" .. citation.id .. " leads to a section without a number; link to it, as [words](#" .. citation.id .. ")")
+    return { pandoc.Str("@" .. citation.id) }
   end
-  local link = html and pandoc.Link(text, "#" .. citation.id, "", pandoc.Attr("", { "ref" }))
-  local out = pandoc.Inlines({})
-  if #citation.prefix > 0 then
-    out:extend(citation.prefix)
-    out:insert(pandoc.Space())
-  end
-  if html then
-    out:insert(link)
-  else
-    out:insert(raw_inline("#link(<" .. citation.id .. ">)["))
-    out:extend(text)
-    out:insert(raw_inline("]"))
-  end
-  out:extend(citation.suffix)
-  return out
+  local word = citation.mode == "SuppressAuthor" and "" or target.word .. "\u{a0}"
+  local text = pandoc.Inlines({ pandoc.Str(word .. target.number) })
+  if html then return { pandoc.Link(text, "#" .. citation.id, "", pandoc.Attr("", { "ref" })) } end
+  return { raw_inline("#link(<" .. citation.id .. ">)["), text[1], raw_inline("]") }
 end
 
 function M.resolve(cite)
@@ -49,10 +34,7 @@ function M.resolve(cite)
   end
   local out = pandoc.Inlines({})
   for position, citation in ipairs(cite.citations) do
-    if position > 1 then
-      local last = position == #cite.citations
-      out:extend(last and { pandoc.Space(), pandoc.Str("and"), pandoc.Space() } or { pandoc.Str(","), pandoc.Space() })
-    end
+    if position > 1 then out:extend({ pandoc.Str(","), pandoc.Space() }) end -- as Quarto does
     out:extend(reference(citation))
   end
   return out

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import VitrailError
+from vitrail.report.constructs import write_for_filter
 from vitrail.report.source import Text
 
 # pandoc 3.8 brought --syntax-highlighting, the wheel typst 0.15 the timestamp.
@@ -77,9 +78,14 @@ def render_builtin(build: Path, text: Text, styles: Path) -> None:
         VitrailError: a reference, citation, image or construct that cannot be resolved, named
             with file and line; or a message of pandoc or Typst.
     """
-    (build / "report.md").write_text(str(text), encoding="utf-8")
+    _prepare(build, text, styles)
     _write_html(build, text, styles)
     _write_pdf(build, text, styles)
+
+
+def _prepare(build: Path, text: Text, styles: Path) -> None:
+    (build / "report.md").write_text(str(text), encoding="utf-8")
+    write_for_filter(styles, build)
 
 
 def _pandoc(build: Path, text: Text, styles: Path, options: list[str]) -> None:
@@ -97,15 +103,15 @@ def _pandoc(build: Path, text: Text, styles: Path, options: list[str]) -> None:
     ]
     done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)
     if done.returncode == 3:
-        problems = [line.partition("\t") for line in done.stderr.splitlines() if "\t" in line]
-        told = [_placed(text, token, message) for token, _, message in problems]
+        problems = [line.split("\t") for line in done.stderr.splitlines() if line.count("\t") == 2]
+        told = [_placed(text, *problem) for problem in problems]
         raise VitrailError("the report cannot be rendered: " + "; ".join(dict.fromkeys(told)))
     if done.returncode or "[WARNING]" in done.stderr:
         raise VitrailError(f"pandoc stopped at the report: {_pandoc_says(text, done.stderr)}")
 
 
-def _placed(text: Text, token: str, message: str) -> str:
-    where = text.where(token) if token else ""
+def _placed(text: Text, token: str, message: str, before: str) -> str:
+    where = text.where(token, before) if token else ""
     return f"{where}: {message}" if where else message
 
 

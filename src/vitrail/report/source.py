@@ -14,17 +14,12 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 
+SHORTCODES = ("include", "var")
 _SHORTCODE = re.compile(r"(?<!\{)\{\{<\s*(?P<call>.*?)\s*>\}\}(?!\})")
 _ESCAPED = re.compile(r"\{(\{\{<.*?>\}\})\}")
 _FENCE = re.compile(r"^\s{0,3}(?P<fence>`{3,}|~{3,})\s*(?P<info>.*?)\s*$")
+_WORD = re.compile(r"\w+")
 _CELL = re.compile(r"^\{\s*[A-Za-z]")
-_DIV = re.compile(r"^\s{0,3}:{3,}\s*(?P<attributes>\S.*?)\s*:*\s*$")
-_ATTRIBUTES = re.compile(r"\{\s*(?=[.#]|[\w-]+=)[^{}]*\}")
-# Quarto constructs that mean something to Quarto only, or that break one of the two outputs.
-_REFUSED = re.compile(
-    r"panel-tabset|panel-\w+|column-[\w-]+|\.columns?(?![\w-])|\.aside|content-(?:visible|hidden)|"
-    r"layout-nrow|layout=|layout-valign|\.cell\b|\.fragment|\.theorem|#(?:lst|thm|lem|exm|def)-"
-)
 
 
 @dataclass
@@ -37,13 +32,53 @@ class Text:
     def __str__(self) -> str:
         return "\n".join(self.lines) + "\n"
 
-    def where(self, token: str) -> str:
-        """``file:line`` of the first line with `token` as a whole word; "" if there is none."""
-        pattern = re.compile(rf"(?<![\w-]){re.escape(token)}(?![\w-])")
-        for line, (file, number) in zip(self.lines, self.origins, strict=True):
-            if pattern.search(line):
+    def where(self, token: str, before: str = "") -> str:
+        """``file:line`` of a piece of the text; "" if it is not there.
+
+        Args:
+            token: what to look for, as a whole word. After ``~`` only its words count, which may
+                stand in several lines and between marks, and the first of them will do.
+                Alternatives have ``\\x1f`` between them.
+            before: some text that stands before it, where one of several places is meant.
+        """
+        start = self._after(_WORD.findall(before)) if before else 0
+        for alternative in token.split("\x1f"):
+            if alternative.startswith("~"):
+                found = self._lines_of_words(_WORD.findall(alternative))
+            else:
+                end = r"(?![\w-])" if re.search(r"[\w-]$", alternative) else ""
+                pattern = re.compile(rf"(?<![\w-]){re.escape(alternative)}{end}")
+                found = [at for at, line in enumerate(self.lines) if pattern.search(line)]
+            if alternative and found:
+                file, number = self.origins[next((at for at in found if at >= start), found[0])]
                 return f"{file}:{number}"
         return ""
+
+    def _words(self) -> list[tuple[str, int]]:
+        return [(word, at) for at, line in enumerate(self.lines) for word in _WORD.findall(line)]
+
+    def _lines_of_words(self, wanted: list[str]) -> list[int]:
+        """The lines where these words begin, for as many of them as stand in a row."""
+        words = self._words()
+        for count in range(min(len(wanted), 8), 0, -1):
+            if found := [words[at][1] for at in _rows(words, wanted[:count])]:
+                return found
+        return []
+
+    def _after(self, before: list[str]) -> int:
+        """The line where these words end, for as many of the last as stand in a row."""
+        words = self._words()
+        for count in range(min(len(before), 8), 0, -1):
+            if found := _rows(words, before[-count:]):
+                return words[found[0] + count - 1][1]
+        return 0
+
+
+def _rows(words: list[tuple[str, int]], wanted: list[str]) -> list[int]:
+    """Where `wanted` begins among `words`."""
+    last = len(words) - len(wanted) + 1
+    starts = [at for at in range(last) if words[at][0] == wanted[0]]
+    return [at for at in starts if [word for word, _ in words[at : at + len(wanted)]] == wanted]
 
 
 def look_up(variables: dict[str, Any], name: str) -> str | None:
@@ -89,10 +124,14 @@ def _expand_file(
                 )
             front_matter = number == 1 or line.strip() not in ("---", "...")
         fence = _check_line(line, fence, here)
+        if "{{<" in _SHORTCODE.sub("", _ESCAPED.sub("", line)):
+            raise VitrailError(f"{here}: the shortcode is not closed on its line with '>}}}}'")
         calls = [match["call"].split() for match in _SHORTCODE.finditer(line)]
         if any(call[:1] == ["include"] for call in calls):
-            if line.strip() != _SHORTCODE.search(line).group(0):  # type: ignore[union-attr]
-                raise VitrailError(f"{here}: an include stands alone on its line")
+            if line.rstrip() != _SHORTCODE.search(line).group(0):  # type: ignore[union-attr]
+                raise VitrailError(
+                    f"{here}: an include stands alone on its line, at the left margin"
+                )
             _include(calls[0], here, file, top, variables, text, (*parents, file))
             continue
         text.lines.append(_fill(line, variables, here))
@@ -100,7 +139,7 @@ def _expand_file(
 
 
 def _check_line(line: str, fence: str, here: str) -> str:
-    """Follow code fences; refuse executable cells and constructs of Quarto alone."""
+    """Follow code fences; refuse executable cells."""
     match = _FENCE.match(line)
     if fence:
         closes = match and match["fence"].startswith(fence) and not match["info"]
@@ -112,13 +151,6 @@ def _check_line(line: str, fence: str, here: str) -> str:
                 "write {.python} with the dot"
             )
         return match["fence"]
-    division = _DIV.match(line)
-    attributes = [division["attributes"]] if division else _ATTRIBUTES.findall(line)
-    for refused in filter(None, map(_REFUSED.search, attributes)):
-        raise VitrailError(
-            f"{here}: {refused.group(0)!r} is a Quarto construct that the report does not use "
-            "(it would not look the same in HTML and PDF)"
-        )
     return ""
 
 
@@ -158,9 +190,9 @@ def _fill(line: str, variables: dict[str, Any], here: str) -> str:
     def value(match: re.Match[str]) -> str:
         call = match["call"].split()
         if len(call) != 2 or call[0] != "var":
+            known = " and ".join(SHORTCODES)
             raise VitrailError(
-                f"{here}: the report does not know the shortcode {match.group(0)} "
-                "(only include and var)"
+                f"{here}: the report does not know the shortcode {match.group(0)} (only {known})"
             )
         found = look_up(variables, call[1])
         if found is None:

@@ -36,7 +36,7 @@ from vitrail.model import (
     sinusoidal_1d,
 )
 from vitrail.model.attention import attend, attention_weights
-from vitrail.questions.positions.embedding import worked_example
+from vitrail.questions.positions.embedding import example_markdown, worked_example
 from vitrail.runs import expand
 
 ROOT = Path(__file__).parents[1]
@@ -118,8 +118,10 @@ def test_positional_example() -> None:
     np.testing.assert_allclose(turned[1, 2:], turned[0, 2:], atol=1e-5)  # a whole wave
     assert abs(turned[2, 2:] - turned[0, 2:]).max() > 0.5  # a tenth of one
     # What the report prints.
-    printed, worst = worked_example()
-    (row,) = [line for line in printed.splitlines() if line.startswith("| $P(1)$")]
+    example, worst = worked_example()
+    (row,) = [
+        line for line in example_markdown(example).splitlines() if line.startswith("| $P(1)$")
+    ]
     cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
     assert cells == ["0.84147", "0.54030", "0.01000", "0.99995", "0.09983", "0.99500"]
     assert worst == pytest.approx(abs(table - slip).max(), abs=1e-6)

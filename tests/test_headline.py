@@ -384,7 +384,7 @@ def test_claims_against_the_yardsticks(make: Any, errors: int, vit: str, cnn: st
 def test_equal_networks_are_not_decided() -> None:
     from vitrail.analysis import McNemar
 
-    claim = beats(Rival("cnn", "small CNN", 0, 0.99, McNemar(5, 5, 1.0)), 0)
+    claim = beats(Rival("cnn", "small CNN", 0, 0.99, McNemar(5, 5, 1.0), "cnn-s0"), 0)
     assert claim.verdict == "undecided"
     assert claim.evidence.endswith("p: 1")
 

@@ -137,7 +137,8 @@ def test_the_answer_has_all_parts(study: Study) -> None:
     answer = q8_transfer.answer(study)
     assert {"cost", "learning_curves", "mcnemar", "weights", "inputs"} < set(answer.tables)
     assert set(answer.figures) == {"learning_curves", "nets"}
-    tables = {"adaptation", "cost", "input_cost", "inputs", "learning_curves", "mcnemar"}
+    tables = {"adaptation", "cost", "input_cost", "inputs", "learning_curves", "mcnemar", "weights"}
+    tables |= {"nets", "nets-seeds"}
     assert set(answer.data) == tables
     assert "were **not run**: no network" in answer.sentence
     assert answer.claims[0].verdict == "undecided"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,12 @@ import pandas as pd
 from vitrail import style
 from vitrail.claims import Claim
 from vitrail.files import write_json, write_text
+from vitrail.questions.sources import Basis, Sources, source_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Data = str | Sequence[str] | pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Answer:
         data: name -> further frame; saved as <name>.csv.
         short: the answer for a reader of the opening page alone, in one or two sentences.
         key: its most telling number.
+        sources: of every figure and every labelled table; saved as sources.json.
     """
 
     sentence: str
@@ -56,18 +60,71 @@ class Answer:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
     short: str = ""
     key: Key = Key("", "")
+    sources: Sources = field(default_factory=Sources.none)
+
+    def draw(
+        self,
+        name: str,
+        function: Callable[..., Figure | tuple[Figure, pd.DataFrame]],
+        *arguments: Any,
+        data: Data = (),
+        runs: Basis,
+    ) -> None:
+        """Add the figure that a function draws, and note where it comes from.
+
+        Args:
+            name: of the figure.
+            function: draws it; one whose data are in no frame yet returns them beside it.
+            arguments: of the function.
+            data: what is drawn: names of frames in `data` (or ``table``), or a frame, which is
+                saved under the name of the figure.
+            runs: ids of the runs that it was computed from, or in words what else it was.
+        """
+        drawn = function(*arguments)
+        self.figures[name], data = drawn if isinstance(drawn, tuple) else (drawn, data)
+        names = self._data_names(name, data)
+        self.sources.figures[name] = source_of(function, names, runs)
+
+    def tabulate(
+        self,
+        name: str,
+        function: Callable[..., str],
+        *arguments: Any,
+        data: Data = (),
+        runs: Basis,
+    ) -> None:
+        """Add Markdown that a function writes; its tables get this source, see `draw`."""
+        self.tables[name] = text = function(*arguments)
+        names = self._data_names(name, data)
+        self.sources.add_tables(text, source_of(function, names, runs))
+
+    def _data_names(self, name: str, data: Data) -> Sequence[str]:
+        if isinstance(data, pd.DataFrame):
+            self.data[name] = data
+            return (name,)
+        return (data,) if isinstance(data, str) else data
 
     def save(self, folder: Path) -> None:
-        """Write everything below `folder`; leftovers of an earlier config go away."""
+        """Write everything below `folder`; leftovers of an earlier config go away.
+
+        Raises:
+            VitrailError: a figure or a table has no source, or one that is not there.
+        """
+        tables = {"claims": claims_markdown(self.claims), **self.tables}
+        frames = {"table": self.table, **self.data}
+        self.sources.check(folder.name, self.figures, tables.values(), frames)
         for part in ("figures", "tables"):
             shutil.rmtree(folder / part, ignore_errors=True)
         for name, figure in self.figures.items():
             style.save(figure, folder / "figures" / f"{name}.svg")
-        tables = {"claims": claims_markdown(self.claims), **self.tables}
+        for file in folder.glob("*.csv"):
+            if file.name != "runs.csv":  # of another step
+                file.unlink()
         for name, text in tables.items():
             write_text(folder / "tables" / f"{name}.md", text.strip() + "\n")
-        for name, frame in {"table": self.table, **self.data}.items():
+        for name, frame in frames.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_json(folder / "sources.json", self.sources.content(f"{folder.name}/"))
         write_json(folder / "numbers.json", self.numbers)
         write_json(folder / "claims.json", [claim.row() for claim in self.claims])
         write_text(folder / "answer.md", self.sentence.strip() + "\n")

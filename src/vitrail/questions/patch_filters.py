@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from vitrail import style
 from vitrail.analysis import Estimate, counted, estimate
@@ -80,16 +81,31 @@ def follows_pca(over: Estimate, shared: Estimate, k: int) -> Claim:
     )
 
 
-def draw(
-    learned: tuple[np.ndarray, np.ndarray], components: tuple[np.ndarray, np.ndarray], patch: int
-) -> Figure:
+Directions = tuple[np.ndarray, np.ndarray]  # directions and shares
+
+
+def frame(learned: Directions, components: Directions) -> pd.DataFrame:
+    """What is drawn: a row per direction with its share, pixels in reading order as columns."""
+    shown = min(COMPARED, len(learned[0]), len(components[0]))
+    frames = []
+    for name, (directions, shares) in {"learned": learned, "pca": components}.items():
+        pixels = pd.DataFrame(directions[:shown]).add_prefix("pixel_").round(5)
+        pixels.insert(0, "share", shares[:shown])
+        pixels.insert(0, "rank", range(1, shown + 1))
+        pixels.insert(0, "kind", name)
+        frames.append(pixels)
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw(directions: tuple[Directions, Directions], patch: int) -> Figure:
     """Above: strongest directions of the projection. Below: principal components."""
     import matplotlib.pyplot as plt
 
+    learned, components = directions
     shown = min(COMPARED, len(learned[0]), len(components[0]))
     drawing, grid = plt.subplots(2, shown, figsize=(style.WIDTH, 2.3), squeeze=False)
-    for line, (directions, shares) in zip(grid, (learned, components), strict=True):
-        for axes, direction, share in zip(line, directions, shares, strict=False):
+    for line, (found, shares) in zip(grid, (learned, components), strict=True):
+        for axes, direction, share in zip(line, found, shares, strict=False):
             # A direction and its opposite are the same; both rows show the brighter middle.
             direction = direction * (np.sign(direction.sum()) or 1)
             reach = np.abs(direction).max()

@@ -14,7 +14,7 @@ from vitrail.questions import patch_filters
 from vitrail.questions.answer import Answer, Key, markdown_table
 from vitrail.questions.experiments.common import add, findings_markdown
 from vitrail.questions.study import Study
-from vitrail.questions.tiles import tiles
+from vitrail.questions.tiles import cells, tiles
 from vitrail.settings import IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -60,31 +60,15 @@ def answer(study: Study) -> Answer:
             },
         },
         claims=[is_convolution, follows],
-        figures={
-            "patches": draw_patches(raw[5], patch),
-            "filters": patch_filters.draw(
-                patch_filters.learned_directions(network), components, patch
-            ),
-        },
-        tables={
-            "filter_findings": findings_markdown([follows]),
-            "patch_sizes": markdown_table(
-                table.rename(
-                    columns={
-                        "patch_size": "Patch size",
-                        "tokens": "Patches N",
-                        "values": "Values per patch",
-                        "parameters": "Parameters of the projection",
-                        "ratio": "Width per value",
-                    }
-                ),
-                f"What the patch size decides, for a {IMAGE_SIZE} × {IMAGE_SIZE} image of one "
-                f"channel and a width of {width}.",
-                "q1-sizes",
-                left=0,
-            ),
-        },
+        tables={"filter_findings": findings_markdown([follows])},
     )
+    result.draw("patches", draw_patches, raw[5], patch, data=cells(raw[5]), runs="a test digit")
+    directions = patch_filters.learned_directions(network), components
+    filters = patch_filters.frame(*directions)
+    result.draw(
+        "filters", patch_filters.draw, directions, patch, data=filters, runs=study.first_run
+    )
+    result.tabulate("patch_sizes", sizes_markdown, table, width, data="table", runs="formulas")
     add(study, result, "q1_patch_embedding")
     result.table = table
     return result
@@ -123,6 +107,22 @@ def patch_table(width: int) -> pd.DataFrame:
             "ratio": [f"{width / size**2:.3g}" for size in sizes],
         }
     )
+
+
+def sizes_markdown(table: pd.DataFrame, width: int) -> str:
+    """The table that the report prints."""
+    names = {
+        "patch_size": "Patch size",
+        "tokens": "Patches N",
+        "values": "Values per patch",
+        "parameters": "Parameters of the projection",
+        "ratio": "Width per value",
+    }
+    caption = (
+        f"What the patch size decides, for a {IMAGE_SIZE} × {IMAGE_SIZE} image of one channel and "
+        f"a width of {width}."
+    )
+    return markdown_table(table.rename(columns=names), caption, "q1-sizes", left=0)
 
 
 def draw_patches(image: np.ndarray, patch: int) -> Figure:

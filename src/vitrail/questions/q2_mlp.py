@@ -56,10 +56,10 @@ def answer(study: Study) -> Answer:
             "negative": f"{100 * negative.mean:.0f} %",
             "in_reach": f"{100 * np.mean([(np.abs(p) < REACH).mean() for p in inputs]):.0f} %",
         },
-        figures={"gelu": draw_gelu(inputs[0])},
         tables={"input_findings": findings_markdown([sign])},
         claims=[sign, tanh_is_close(gap)],
     )
+    result.draw("gelu", draw_gelu, inputs[0], data=gelu_frame(inputs[0]), runs=study.first_run)
     tables = add(study, result, STEM)
     findings = [
         claim.finding
@@ -124,6 +124,15 @@ def tanh_gap() -> float:
     x = np.linspace(-6, 6, 12_001)
     tanh = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     return float(np.abs(gelu(x) - tanh).max())
+
+
+def gelu_frame(inputs: np.ndarray) -> pd.DataFrame:
+    """What is drawn: a row per `input`, with the share of inputs in the bin that starts there."""
+    x = np.linspace(-4, 4, 65)
+    found = {"input": x, "gelu": gelu(x), "relu": np.maximum(x, 0)}
+    slopes = {f"{name}_slope": np.gradient(found[name], x) for name in ("gelu", "relu")}
+    shares = np.append(np.histogram(inputs, x)[0] / len(inputs), np.nan)
+    return pd.DataFrame(found | slopes | {"share_of_inputs": shares})
 
 
 def draw_gelu(inputs: np.ndarray) -> Figure:

@@ -17,7 +17,7 @@ from vitrail.questions.attention.claims import (
     of_random_logits,
     of_widths,
 )
-from vitrail.questions.attention.maps import draw_maps, most_ink, row_of
+from vitrail.questions.attention.maps import draw_maps, most_ink, row_of, weights_of
 from vitrail.questions.attention.measures import START, head_width, maps_of, measured, share
 from vitrail.questions.attention.plots import draw_entropy, draw_scale
 from vitrail.questions.attention.scale import scale_markdown, scale_table
@@ -68,19 +68,22 @@ def answer(study: Study) -> Answer:
             },
         },
         claims=[order, *random, *networks, *widths],
-        figures={
-            "scale": draw_scale(scale),
-            "entropy": draw_entropy(measures, with_widths(study, shown.labels)),
-            "maps": draw_one_head(study, shown.one_head),
-        },
         tables={
-            "scale": scale_markdown(scale),
             "found_order": findings_markdown([order]),
             "found_random": findings_markdown(random),
             "found_networks": findings_markdown([*networks, *widths]),
         },
         data={"scale": scale, "entropy": measures},
     )
+    random_numbers = "random queries and keys"
+    result.draw("scale", draw_scale, scale, data="scale", runs=random_numbers)
+    result.tabulate("scale", scale_markdown, scale, data="scale", runs=random_numbers)
+    labels = with_widths(study, shown.labels)
+    runs = study.run_ids(shown.labels)
+    result.draw("entropy", draw_entropy, measures, labels, data="entropy", runs=runs)
+    first = study.plan.arms[shown.one_head].seeds[:1]
+    runs = study.run_ids([shown.one_head], first)
+    result.draw("maps", draw_one_head, study, shown.one_head, runs=runs)
     add(study, result, "q3_self_attention")
     result.sentence = sentence([random[0], *widths[:1]])
     result.short = (
@@ -130,8 +133,11 @@ def with_widths(study: Study, labels: dict[str, str]) -> dict[str, str]:
     return named
 
 
-def draw_one_head(study: Study, arm: str) -> Figure:
-    """Attention from the patch with most ink, block by block (rows), on digits (columns)."""
+def draw_one_head(study: Study, arm: str) -> tuple[Figure, pd.DataFrame]:
+    """Attention from the patch with most ink, block by block (rows), on digits (columns).
+
+    With the weights that are drawn.
+    """
     settings = study.plan.arms[arm].settings
     images, raw = study.images(DIGITS, arm)
     prefix, patch = int(settings["class_token"]), settings["patch_size"]
@@ -144,7 +150,7 @@ def draw_one_head(study: Study, arm: str) -> Figure:
         for attention in maps
     ]
     blocks = [f"block {block}" for block in range(1, len(maps) + 1)]
-    return draw_maps(panels, blocks, "attention weight", power=0.5)
+    return draw_maps(panels, blocks, "attention weight", power=0.5), weights_of(panels, blocks)
 
 
 def equivariance_gap(network: Any, images: Tensor) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from vitrail.claims import Claim
 from vitrail.questions.answer import Answer
 from vitrail.questions.attention import head_claims
-from vitrail.questions.attention.maps import Panel, draw_maps, most_ink, row_of
+from vitrail.questions.attention.maps import Panel, draw_maps, most_ink, row_of, weights_of
 from vitrail.questions.attention.measures import (
     TRAINED,
     gain_on_ink,
@@ -29,6 +29,7 @@ from vitrail.questions.experiments.common import (
     findings_markdown,
     key_difference,
 )
+from vitrail.questions.sources import SETTINGS, listed
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 
@@ -69,12 +70,6 @@ def answer(study: Study) -> Answer:
             "grid": f"{IMAGE_SIZE // patch} × {IMAGE_SIZE // patch}",
         },
         claims=[*proofs, *apart, *distance, ink],
-        figures={
-            "architecture": multi_head(settings),
-            "maps": draw_heads(study),
-            "distance": draw_distance(measures, patch, uniform, window),
-            "rollout": draw_rollout(study),
-        },
         tables={
             "found_proofs": findings_markdown(proofs),
             "found_heads": findings_markdown(apart),
@@ -83,6 +78,12 @@ def answer(study: Study) -> Answer:
         },
         data={"attention": measures},
     )
+    result.draw("architecture", multi_head, settings, data=listed(settings), runs=SETTINGS)
+    result.draw("maps", draw_heads, study, runs=study.first_run)
+    reach = (measures, patch, uniform, window)
+    runs = study.run_ids([arm.arm_id])
+    result.draw("distance", draw_distance, *reach, data="attention", runs=runs)
+    result.draw("rollout", draw_rollout, study, runs=study.first_run)
     add(study, result, "q4_multi_head")
     result.sentence = sentence(heads, head_width(settings), width, proofs[0], found(study))
     result.short = (
@@ -170,10 +171,11 @@ def _torch_module(ours: Any) -> Any:
     return peer
 
 
-def draw_heads(study: Study) -> Figure:
+def draw_heads(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Blocks by heads on one digit: from the class token, and from the patch with most ink.
 
-    Without a class token two digits are shown, with many heads the first view alone.
+    Without a class token two digits are shown, with many heads the first view alone. With the
+    weights that are drawn.
     """
     arm = study.plan.arms[study.plan.base]
     prefix, patch = int(arm.settings["class_token"]), arm.settings["patch_size"]
@@ -200,7 +202,8 @@ def draw_heads(study: Study) -> Figure:
     ]  # fmt: skip
     blocks = [f"block {block}" for block in range(1, len(maps) + 1)]
     groups = {heads * view: names[view] for view in range(shown)}
-    return draw_maps(panels, blocks, "attention weight", groups, power=0.5)
+    drawing = draw_maps(panels, blocks, "attention weight", groups, power=0.5)
+    return drawing, weights_of(panels, blocks)
 
 
 def ink_gain(study: Study, seed: int) -> float:
@@ -211,8 +214,11 @@ def ink_gain(study: Study, seed: int) -> float:
     return gain_on_ink(study.network(arm, seed), images, raw, patch)
 
 
-def draw_rollout(study: Study) -> Figure:
-    """Attention rollout of the base ViT on the first digits it reads rightly and wrongly."""
+def draw_rollout(study: Study) -> tuple[Figure, pd.DataFrame]:
+    """Attention rollout of the base ViT on the first digits it reads rightly and wrongly.
+
+    With the shares that are drawn.
+    """
     import torch
 
     from vitrail.train import pixels
@@ -236,4 +242,5 @@ def draw_rollout(study: Study) -> Figure:
     split = len(chosen["read correctly"])
     parts = (panels[:split], panels[split:])
     named = {name: row for name, row in zip(chosen, parts, strict=True) if row}
-    return draw_maps(list(named.values()), list(named), "share of the rollout")
+    drawn = list(named.values()), list(named)
+    return draw_maps(*drawn, "share of the rollout"), weights_of(*drawn)

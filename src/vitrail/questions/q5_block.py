@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from vitrail.questions.answer import Answer
-from vitrail.questions.block.arms import STEM, pairs
+from vitrail.questions.block.arms import STEM, finished, pairs
 from vitrail.questions.block.curves import draw_curves, training_curves
 from vitrail.questions.block.lengths import draw_norms, growth_claims, token_norms
 from vitrail.questions.experiments.common import add, decided, in_short, key_difference
@@ -20,13 +20,12 @@ def answer(study: Study) -> Answer:
     result = Answer(
         sentence="",
         table=pd.DataFrame(),
-        figures={
-            "block": drawings.block(),
-            "token_norms": draw_norms(norms),
-            "curves": draw_curves(curves),
-        },
         data={"token_norms": norms, "curves": curves},
     )
+    runs = study.run_ids(finished(study))
+    result.draw("block", drawings.block, runs="the definition of the two forms")
+    result.draw("token_norms", draw_norms, norms, data="token_norms", runs=runs)
+    result.draw("curves", draw_curves, curves, data="curves", runs=runs)
     add(study, result, STEM)
     findings = " ".join(
         f"{experiment.title}: {in_short(decided(study, experiment))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from vitrail.questions.experiments.common import add, error_count, findings_mark
 from vitrail.questions.headline.add import add_headline
 from vitrail.questions.positions import embedding as positions
 from vitrail.questions.positions.shuffle_page import add_patch_shuffle
+from vitrail.questions.sources import SETTINGS, Basis, listed
 from vitrail.questions.study import Study
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ def answer(study: Study) -> Answer:
     result.numbers["base"] = base_numbers(base, value)
     result.data["base_runs"] = base
     settings = study.plan.arms[study.plan.base].settings
-    result.figures["architecture"] = drawings.vit(settings, study.images(6, study.plan.base)[1][5])
+    digit = study.images(6, study.plan.base)[1][5]
+    result.draw("architecture", drawings.vit, settings, digit, data=listed(settings), runs=SETTINGS)
     result.claims.append(reaches_goal(value))
     add_positions(study, result)
     add_patch_shuffle(study, result)
@@ -48,7 +51,7 @@ def answer(study: Study) -> Answer:
     changes = add_comparisons(study, result, tables, float(base["samples"].min()))
     add_headline(study, result)
     if result.numbers["headline"]["status"] != "finished":
-        result.figures["errors"] = draw_errors(study)
+        result.draw("errors", draw_errors, study, runs=study.first_run)
     result.sentence = " ".join(
         filter(None, [base_words(result), headline_words(result), effects.sentence(changes)])
     )
@@ -99,7 +102,9 @@ def reaches_goal(value: Estimate) -> Claim:
 
 def add_positions(study: Study, result: Answer) -> None:
     """The worked example and the similarity of positions."""
-    result.tables["position_example"], worst = positions.worked_example()
+    example, worst = positions.worked_example()
+    printed = positions.example_markdown
+    result.tabulate("position_example", printed, example, data=example, runs="a formula")
     result.numbers["position_example"] = {"worst": f"{worst:.3f}"}
     one, two = positions.fixed(study.plan.arms[study.plan.base].settings).values()
     result.numbers["position_size"] = {
@@ -107,7 +112,9 @@ def add_positions(study: Study, result: Answer) -> None:
         "two_axes": f"{positions.size(two):.2f}",
         "learned": f"{study.config['defaults']['pos_embed_std']:.2f}",
     }
-    result.figures["positions"] = positions.draw(study)
+    learned = positions.learned_arms(study)
+    runs = _together(study.run_ids([one.arm], one.seeds[:1]) for one in learned)
+    result.draw("positions", positions.draw, study, runs=runs or "formulas")
     claims = positions.claims(study)
     result.claims += claims
     result.tables["position_findings"] = (
@@ -124,15 +131,23 @@ def add_comparisons(
     result.claims += matter
     result.data["effects"] = changes
     result.tables["effects"] = effects.section(STEM, changes, matter)
+    compared = filter(effects.one_factor, study.plan.of_question(STEM))
+    runs = _together(study.runs_of(experiment) for experiment in compared)
     if len(changes):
-        result.figures["effects"] = effects.draw(changes)
+        result.draw("effects", effects.draw, changes, data="effects", runs=runs)
     points = cost.points_of(tables, budget)
     dominated = cost.claims(study, tables)
     result.claims += dominated
     result.tables["cost"] = cost.section(points, dominated)
     if len(points):
-        result.figures["cost"] = cost.draw(points)
+        runs = " ".join(points["run_ids"]).split()
+        result.draw("cost", cost.draw, points, data=points, runs=runs)
     return changes
+
+
+def _together(parts: Iterable[Basis]) -> list[str]:
+    """The runs of several experiments."""
+    return [run for part in parts if not isinstance(part, str) for run in part]
 
 
 def base_words(result: Answer) -> str:
@@ -172,8 +187,11 @@ def opening(result: Answer, changes: str) -> tuple[str, Key]:
     return " ".join(filter(None, [*said, changes])), key
 
 
-def draw_errors(study: Study) -> Figure:
-    """The test digits that the first seed of the base ViT gets wrong, surest first."""
+def draw_errors(study: Study) -> tuple[Figure, pd.DataFrame]:
+    """The test digits that the first seed of the base ViT gets wrong, surest first.
+
+    With their indices, labels, answers and the probabilities of these.
+    """
     import matplotlib.pyplot as plt
     from scipy.special import softmax
 
@@ -188,4 +206,6 @@ def draw_errors(study: Study) -> Figure:
     for axes, index in zip(grid.flat, worst, strict=False):
         axes.imshow(study.mnist.test_images[index], cmap=style.DIGITS)
         axes.set_title(f"{truth[index]} as {guess[index]}", fontsize=8, loc="center", pad=2)
-    return drawing
+    answers = guess[worst]
+    columns = {"index": worst, "label": truth[worst], "answer": answers}
+    return drawing, pd.DataFrame(columns | {"probability": chances[worst, answers]})

@@ -25,9 +25,12 @@ from vitrail.questions.complexity.ways_tables import (
     training_markdown,
 )
 from vitrail.questions.experiments.common import add
+from vitrail.questions.sources import Basis
 from vitrail.questions.study import Study
 from vitrail.scaling import Slope
 from vitrail.settings import IMAGE_SIZE
+
+TIMED = "the clock of `vitrail.timing`"
 
 
 def answer(study: Study) -> Answer:
@@ -38,20 +41,7 @@ def answer(study: Study) -> Answer:
     result = Answer(sentence="", table=clock.table)
     result.data |= {"exponents": steps, "crossovers": crossings, "costs": costs}
     result.data["kinds"] = kinds.frame(clock)
-    result.figures |= {
-        "time": figures.draw_time(clock),
-        "exponents": figures.draw_exponents(clock, steps),
-        "shares": figures.draw_shares(clock),
-        "memory": figures.draw_memory(clock),
-        "model": figures.draw_model(clock, _sizes(clock)),
-        "kinds": kinds.draw_kinds(clock),
-    }
-    result.tables |= {
-        "costs": costs_markdown(costs),
-        "exponents": exponents_markdown(steps, clock.hardware),
-        "crossovers": crossovers_markdown(crossings),
-        "kinds": kinds.kinds_markdown(clock),
-    }
+    _add_law(result, clock)
     _add_law_numbers(result, study.plan.arms[study.plan.base].settings, costs)
     _add_clock_numbers(result, clock, steps, memory)
     _add_kinds_numbers(result, clock, int(result.numbers["tokens"]))
@@ -66,6 +56,22 @@ def answer(study: Study) -> Answer:
     return result
 
 
+def _add_law(result: Answer, clock: Clock) -> None:
+    """Figures and tables of the formula and of the clock; no run is behind them."""
+    steps, crossings, costs = (result.data[name] for name in ("exponents", "crossovers", "costs"))
+    result.draw("time", figures.draw_time, clock, data="table", runs=TIMED)
+    result.draw("exponents", figures.draw_exponents, clock, steps, data="exponents", runs=TIMED)
+    result.draw("shares", figures.draw_shares, clock, data="table", runs=TIMED)
+    result.draw("memory", figures.draw_memory, clock, data="table", runs=TIMED)
+    result.draw("model", figures.draw_model, clock, _sizes(clock), data="table", runs=TIMED)
+    result.draw("kinds", kinds.draw_kinds, clock, data="table", runs=TIMED)
+    result.tabulate("costs", costs_markdown, costs, data="costs", runs="formulas")
+    machine = clock.hardware
+    result.tabulate("exponents", exponents_markdown, steps, machine, data="exponents", runs=TIMED)
+    result.tabulate("crossovers", crossovers_markdown, crossings, data="crossovers", runs=TIMED)
+    result.tabulate("kinds", kinds.kinds_markdown, clock, data="kinds", runs=TIMED)
+
+
 def _add_ways(study: Study, result: Answer) -> None:
     """The ways to lower the cost, in one frame and three printed tables."""
     ways = result.data["ways"] = ways_frame(study)
@@ -73,12 +79,14 @@ def _add_ways(study: Study, result: Answer) -> None:
         read_json(study.folder / step / "env.json") for step in ("execution", "reduction")
     )
     goal = study.config["questions"]["q7_complexity"]["goal_accuracy"]
-    result.figures["gains"] = draw_gains(ways)
-    result.tables |= {
-        "ways_inference": inference_markdown(ways, execution, reduced),
-        "ways_step": step_markdown(ways, execution),
-        "ways_training": training_markdown(ways, goal, len(study.plan.seeds), study.hardware),
-    }
+    computed, trained = [reduced["run"]], _trained(study)
+    runs: Basis = computed if isinstance(trained, str) else [*computed, *trained]
+    result.draw("gains", draw_gains, ways, data="ways", runs=runs)
+    both, alone = (ways, execution, reduced), (ways, execution)
+    result.tabulate("ways_inference", inference_markdown, *both, data="ways", runs=computed)
+    result.tabulate("ways_step", step_markdown, *alone, data="ways", runs=computed)
+    about = (ways, goal, len(study.plan.seeds), study.hardware)
+    result.tabulate("ways_training", training_markdown, *about, data="ways", runs=trained)
     result.numbers["goal"] = f"{100 * goal:g} %"
     result.claims += ways_claims(study, ways)
 
@@ -87,13 +95,20 @@ def _add_reduction(study: Study, result: Answer) -> None:
     """Fewer tokens in a trained network: table, curves, pictures, claims."""
     table, facts = reduction.read(study.folder), reduction.facts(study.folder)
     result.data["reduction"] = table
-    result.tables["reduction"] = reduction.table_markdown(table, facts)
-    result.figures |= {
-        "reduction": reduction.draw_curves(table),
-        "reduction_pictures": reduction.draw_pictures(study.folder),
-    }
+    one, runs, pictures = "reduction", [facts["run"]], reduction.tokens_drawn(study.folder)
+    result.tabulate(one, reduction.table_markdown, table, facts, data=one, runs=runs)
+    result.draw(one, reduction.draw_curves, table, data=one, runs=runs)
+    drawn = "reduction_pictures"
+    result.draw(drawn, reduction.draw_pictures, study.folder, data=pictures, runs=runs)
     result.numbers["reduction"] = reduction.numbers(table, facts)
     result.claims += reduction.claims(table, reduction.read_right(study.folder))
+
+
+def _trained(study: Study) -> Basis:
+    """The trainings that the ways to train are compared by."""
+    experiments = study.plan.of_question("q7_complexity")
+    arms = [m.arm.arm_id for one in experiments if len(one.members) > 1 for m in one.members]
+    return study.run_ids(arms)
 
 
 def _sizes(clock: Clock) -> dict[str, Any]:

@@ -31,7 +31,9 @@ def answer(study: Study) -> Answer:
     for part in (calls, adaptation, input_cost):
         part.add(result)
     weights = found_weights(study)
-    result.tables["weights"] = weights_markdown(weights)
+    told = pd.DataFrame(weights, columns=["model", "tag", "dataset", "source", "status"])
+    looked = "what `vitrail.weights` found"
+    result.tabulate("weights", weights_markdown, weights, data=told, runs=looked)
     result.numbers["budget"] = budget_words(study)
     labels = small_data.add(study, result)
     few = small_data.over_budgets(study)
@@ -70,13 +72,13 @@ def add_networks(study: Study, result: Answer) -> None:
         nothing = "This study has no network of timm.\n"
         result.tables |= dict.fromkeys(("cost", "learning_curves", "mcnemar"), nothing)
         return
-    result.data["cost"] = cost_table(study, experiment)
-    result.tables["cost"] = cost_markdown(study, experiment, result.data["cost"])
-    result.data["learning_curves"] = learning_curves(study, experiment)
-    result.figures["learning_curves"] = draw_curves(result.data["learning_curves"])
+    runs, costs = study.runs_of(experiment), cost_table(study, experiment)
+    result.tabulate("cost", cost_markdown, study, experiment, costs, data=costs, runs=runs)
+    curves = learning_curves(study, experiment)
+    result.draw("learning_curves", draw_curves, curves, data=curves, runs=runs)
     result.tables["learning_curves"] = curves_markdown()
-    result.data["mcnemar"] = head_to_head(study, experiment)
-    result.tables["mcnemar"] = mcnemar_markdown(result.data["mcnemar"])
+    pairs = head_to_head(study, experiment)
+    result.tabulate("mcnemar", mcnemar_markdown, pairs, data=pairs, runs=runs)
 
 
 def budget_words(study: Study) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
+from vitrail.questions.sources import Basis
 from vitrail.runs import Experiment, Plan, expand
 from vitrail.settings import run_id
 
@@ -63,6 +65,20 @@ class Study:
         """The seeds of an arm, or those asked for, whose run ended with a trained network."""
         seeds = self.plan.arms[arm_id].seeds if asked is None else asked
         return tuple(s for s in seeds if self.summary(arm_id, s)["status"] == "finished")
+
+    def run_ids(self, arms: Iterable[str], seeds: tuple[int, ...] | None = None) -> Basis:
+        """The finished runs of some arms, as the source of what was made of them."""
+        found = [run_id(arm, seed) for arm in arms for seed in self.finished_seeds(arm, seeds)]
+        return found or "no run, for none finished"
+
+    def runs_of(self, experiment: Experiment) -> Basis:
+        """The finished runs of an experiment, in the same way."""
+        return self.run_ids([m.arm.arm_id for m in experiment.members], experiment.seeds)
+
+    @property
+    def first_run(self) -> list[str]:
+        """The run that pictures show: the first seed of the base ViT."""
+        return [run_id(self.plan.base, self.plan.arms[self.plan.base].seeds[0])]
 
     @cached_property
     def _summaries(self) -> dict[Path, dict[str, Any]]:

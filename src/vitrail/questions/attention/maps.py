@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from vitrail import style
 from vitrail.questions.tiles import tiles
@@ -51,6 +52,24 @@ def row_of(
 def most_ink(image: np.ndarray, patch: int) -> int:
     """The patch with most of the stroke: a query that has something to ask."""
     return int(tiles(image[None], patch)[0].sum(axis=(1, 2), dtype=float).argmax())
+
+
+def weights_of(panels: list[list[Panel]], rows: list[str]) -> pd.DataFrame:
+    """What `draw_maps` draws: a row per panel and token.
+
+    `column` counts the panels of a row from 1; `query` and `patch` count patches from 0, and
+    -1 is the class token.
+    """
+    found = []
+    for line, name in zip(panels, rows, strict=True):
+        for column, panel in enumerate(line, start=1):
+            weights = dict(enumerate(panel.weights.tolist()))
+            weights |= {} if panel.token is None else {-1: panel.token}
+            found += [
+                (name, column, panel.title, panel.query, patch, round(weight, 6))
+                for patch, weight in sorted(weights.items())
+            ]
+    return pd.DataFrame(found, columns=["row", "column", "title", "query", "patch", "weight"])
 
 
 def draw_maps(

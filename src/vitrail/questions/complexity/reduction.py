@@ -249,6 +249,27 @@ def draw_pictures(folder: Path) -> Figure:
     return drawing
 
 
+def tokens_drawn(folder: Path) -> pd.DataFrame:
+    """What `draw_pictures` shows: what becomes of each patch of each digit, by way.
+
+    `token` is the first patch of the token that a patch has gone into, -1 for a dropped one.
+    """
+    frames = [
+        pd.DataFrame(columns=["way", "setting", "digit", "label", "answer", "patch", "token"])
+    ]
+    with np.load(folder / "reduction" / "pictures.npz") as found:
+        for way in (way for way in MARKERS if f"{way}_owners" in found):
+            owners = found[f"{way}_owners"][-1][:, 1:]  # (images, patches)
+            digit, patch = (index.ravel() for index in np.indices(owners.shape))
+            columns = {
+                "way": way, "setting": int(found[f"{way}_setting"]), "digit": digit,
+                "label": found["labels"][digit], "answer": found[f"{way}_predicted"][digit],
+                "patch": patch, "token": owners.ravel(),
+            }  # fmt: skip
+            frames.append(pd.DataFrame(columns))
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
 def draw_tokens(axes: Axes, image: np.ndarray, owners: np.ndarray) -> None:
     """A digit; dropped patches are crossed, patches that became one token share a colour."""
     from matplotlib.patches import Rectangle

@@ -86,6 +86,18 @@ def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def seeds_of(study: Study, experiment: Experiment) -> pd.DataFrame:
+    """The curve of each finished run; its last row has the test accuracy as well."""
+    curves = study.histories(experiment)
+    if curves.empty:
+        return curves
+    shown = curves[["arm", "label", "seed", "samples", "val_accuracy"]]
+    runs = study.runs(experiment)[["arm", "seed", "run_id", "test_accuracy"]]
+    found = shown.merge(runs, on=["arm", "seed"], how="left")
+    last = ~found.duplicated(["arm", "seed"], keep="last")
+    return found.assign(test_accuracy=found["test_accuracy"].where(last))
+
+
 def mean_of(frame: pd.DataFrame, column: str) -> float:
     """Mean of a column; NaN where no run has it."""
     return float(frame[column].mean()) if len(frame) and column in frame else math.nan
@@ -203,7 +215,7 @@ def add(
     """
     sections, tables = [], {}
     own = (*answer.figures, *answer.tables, *answer.numbers, *answer.data)
-    taken = {*own, *reserved, "claims", "experiments", "table"}
+    taken = {*own, *reserved, "claims", "experiments", "table", "runs"}
     for experiment in study.plan.of_question(stem):
         if experiment.name in taken:
             raise VitrailError(
@@ -216,13 +228,16 @@ def add(
         answer.claims += claims
         if experiment.name in elsewhere:
             continue
-        printed = answer.tables[experiment.name] = table_markdown(study, experiment, table)
-        answer.figures[experiment.name] = figures.draw(study, experiment, table)
+        name, seeds, runs = experiment.name, f"{experiment.name}-seeds", study.runs_of(experiment)
+        answer.data |= {name: table, seeds: seeds_of(study, experiment)}
+        about = (study, experiment, table)
+        answer.tabulate(name, table_markdown, *about, data=name, runs=runs)
+        answer.draw(name, figures.draw, *about, data=(name, seeds), runs=runs)
         parts = [
             _heading(experiment),
             experiment.description.strip(),
             findings_markdown(claims),
-            printed.strip(),
+            answer.tables[name].strip(),
             _figure_markdown(study, experiment),
         ]
         sections.append("\n\n".join(filter(None, parts)))

@@ -6,6 +6,7 @@ experiment, or one whose arm could not be run, gives a page that says so.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from vitrail.analysis import counted, percent
@@ -13,11 +14,20 @@ from vitrail.label_errors import LABEL_ERRORS
 from vitrail.questions.answer import Answer
 from vitrail.questions.headline import figures
 from vitrail.questions.headline.claims import decide
-from vitrail.questions.headline.page import absent, page
+from vitrail.questions.headline.page import (
+    absent,
+    page,
+    published,
+    published_table,
+    rival_table,
+    rivals,
+)
 from vitrail.questions.headline.run import NAME, STEM, Headline
 from vitrail.questions.headline.scores import Predictions
+from vitrail.questions.sources import source_of
 from vitrail.questions.study import Study
 
+POINTS = 300  # of the curve of remaining errors
 MILESTONES = (0.98, 0.99)  # validation accuracies whose time is told
 
 
@@ -51,18 +61,71 @@ def add_headline(study: Study, answer: Answer) -> None:
     headline = Headline(study, experiment, seeds)
     mine = numbers(headline)
     quoted |= mine
-    images, seen = study.mnist.test_images, headline.predictions
-    answer.figures["headline_curve"] = figures.draw_curve(headline.curves)
-    answer.figures["headline_confusion"] = figures.draw_confusion(seen)
-    answer.figures["headline_calibration"] = figures.draw_calibration(seen, headline.calibration)
-    for name, part in figures.gallery(seen).items():
-        answer.figures[name] = figures.draw_gallery(images, seen, part)
-    answer.figures["headline_label_errors"] = figures.draw_label_errors(images, seen)
-    answer.data["headline_errors"] = error_table(seen)
-    answer.data["headline_calibration"] = headline.calibration.bins
-    answer.data["headline_curve"] = pd.concat(headline.curves, ignore_index=True)
+    add_figures(headline, answer)
+    answer.data |= {"headline_published": published(headline), "headline_mcnemar": rivals(headline)}
+    one, run = "headline_published", headline.run_ids[:1]
+    answer.sources.tables["q6-headline-published"] = source_of(published_table, [one], run)
+    others, runs = "headline_mcnemar", [*run, *(rival.run_id for rival in headline.rivals)]
+    answer.sources.tables["q6-headline-mcnemar"] = source_of(rival_table, [others], runs)
     answer.tables["headline_page"] = page(headline, mine)
     answer.claims += decide(headline)
+
+
+def add_figures(headline: Headline, answer: Answer) -> None:
+    """The figures with their data; all but the curve are of the first finished seed."""
+    images, seen = headline.study.mnist.test_images, headline.predictions
+    run, known = headline.run_ids[:1], label_error_table(seen)
+    answer.data["headline_errors"] = error_table(seen)
+    curve = pd.concat(headline.curves, ignore_index=True)
+    confusion, found = confusion_table(seen), headline.calibration
+    answer.data["headline_remaining"] = remaining_errors(seen)
+    answer.data["headline_calibration"] = found.bins
+    both = ("headline_calibration", "headline_remaining")
+    answer.draw(
+        "headline_curve", figures.draw_curve, headline.curves, data=curve, runs=headline.run_ids
+    )
+    answer.draw("headline_confusion", figures.draw_confusion, seen, data=confusion, runs=run)
+    answer.draw("headline_calibration", figures.draw_calibration, seen, found, data=both, runs=run)
+    for name, part in figures.gallery(seen).items():
+        errors = (images, seen, part)
+        answer.draw(name, figures.draw_gallery, *errors, data="headline_errors", runs=run)
+    answer.draw(
+        "headline_label_errors", figures.draw_label_errors, images, seen, data=known, runs=run
+    )
+
+
+def confusion_table(seen: Predictions) -> pd.DataFrame:
+    """Counts by label (rows) and answer (columns)."""
+    table = pd.DataFrame(seen.confusion()).add_prefix("answer_")
+    table.insert(0, "label", range(len(table)))
+    return table
+
+
+def remaining_errors(seen: Predictions) -> pd.DataFrame:
+    """Errors left when the least sure images are set aside, at numbers evenly spread on a log axis.
+
+    The figure draws every number; the file has enough of them to draw it again.
+    """
+    order = np.argsort(-seen.doubt, kind="stable")
+    aside = np.unique(np.geomspace(1, len(order) - 1, POINTS).astype(int))
+    wrong, doubt = ~seen.right[order], seen.doubt[order]
+    left = {"observed": wrong.sum() - np.cumsum(wrong), "predicted": doubt.sum() - np.cumsum(doubt)}
+    columns = {name: values[aside - 1] for name, values in left.items()}
+    return pd.DataFrame({"images_set_aside": aside, **columns})
+
+
+def label_error_table(seen: Predictions) -> pd.DataFrame:
+    """The known label errors with the votes on them and the answers of the network."""
+    return pd.DataFrame(
+        {
+            "index": error.index,
+            "label": error.given,
+            "raters": figures.votes(error),
+            "answer": seen.answers[error.index],
+            "probability": seen.confidence[error.index],
+        }
+        for error in LABEL_ERRORS
+    )
 
 
 def error_table(seen: Predictions) -> pd.DataFrame:

@@ -76,8 +76,8 @@ Two networks that lie closer cannot be told apart by their counts alone; compare
 they sometimes can."""
 
 
-def published_table(headline: Headline) -> str:
-    """The run beside published ViTs, and on which side of its interval they lie."""
+def published(headline: Headline) -> pd.DataFrame:
+    """The run beside published ViTs, and on which side of its interval they lie, as printed."""
     score, settings = headline.score, headline.member.arm.settings
     rows = [
         (
@@ -99,13 +99,17 @@ def published_table(headline: Headline) -> str:
         for other in PUBLISHED
     ]
     columns = ["ViT from scratch", "Parameters", "Epochs", "Accuracy (%)", "Interval of this run"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def published_table(headline: Headline) -> str:
+    """The same for the page."""
     caption = (
         "The long run beside published ViTs that were trained on MNIST alone, with augmentation; "
         "their figures are those of their authors. Last column: the 95 % interval of this run, "
         "and on which side of it the others lie."
     )
-    frame = pd.DataFrame(rows, columns=columns)
-    return markdown_table(frame, caption, "q6-headline-published").strip()
+    return markdown_table(published(headline), caption, "q6-headline-published").strip()
 
 
 def side(score: Share, value: float) -> str:
@@ -115,10 +119,8 @@ def side(score: Share, value: float) -> str:
     return "above" if value > score.high else "below"
 
 
-def rival_table(headline: Headline) -> str:
-    """McNemar's test against the networks of the first experiment."""
-    if not headline.rivals:
-        return ""
+def rivals(headline: Headline) -> pd.DataFrame:
+    """McNemar's test against the networks of the first experiment, as printed."""
     rows = [
         (
             rival.label,
@@ -130,13 +132,19 @@ def rival_table(headline: Headline) -> str:
         for rival in headline.rivals
     ]
     columns = ["Network", "Accuracy (%)", "Only this run right", "Only the other right", "p"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def rival_table(headline: Headline) -> str:
+    """The same for the page; nothing where there is no such network."""
+    if not headline.rivals:
+        return ""
     caption = (
         "The long run against the networks of the first experiment on the same test images, by "
         "McNemar's exact test. It compares trained networks, not recipes: the networks differ in "
         "training and may differ in architecture."
     )
-    frame = pd.DataFrame(rows, columns=columns)
-    return markdown_table(frame, caption, "q6-headline-mcnemar").strip()
+    return markdown_table(rivals(headline), caption, "q6-headline-mcnemar").strip()
 
 
 def curve_words(headline: Headline, quoted: dict[str, str]) -> str:

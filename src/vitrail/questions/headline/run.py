@@ -21,6 +21,7 @@ from vitrail.questions.headline.scores import (
 )
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment, Member
+from vitrail.settings import run_id
 
 STEM, NAME, YARDSTICKS = "q6_vit", "headline", "budget"
 
@@ -34,6 +35,7 @@ class Rival:
     seed: int
     accuracy: float
     test: McNemar
+    run_id: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Headline:
     def member(self) -> Member:
         """The arm."""
         return self.experiment.members[0]
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The finished runs."""
+        return [run_id(self.member.arm.arm_id, seed) for seed in self.seeds]
 
     @cached_property
     def summaries(self) -> list[dict[str, Any]]:
@@ -113,5 +120,6 @@ class Headline:
                 logits = self.study.test_logits(member.arm.arm_id, seed)
                 right = logits.argmax(axis=1) == self.predictions.labels
                 test = mcnemar(self.predictions.right, right)
-                found.append(Rival(member.name, member.label, seed, float(right.mean()), test))
+                run, share_right = run_id(member.arm.arm_id, seed), float(right.mean())
+                found.append(Rival(member.name, member.label, seed, share_right, test, run))
         return found

@@ -23,8 +23,11 @@ EXAMPLE_WIDTH, EXAMPLE_POSITIONS = 4, 6
 MOVED = 0.9  # correlation with the start below which positions count as moved
 
 
-def worked_example() -> tuple[str, float]:
-    """The worked table of the lab report, computed; and the largest error of what it printed."""
+def worked_example() -> tuple[pd.DataFrame, float]:
+    """The worked table of the lab report, computed; and the largest error of what it printed.
+
+    A row per position, with the columns of the formula and those of the lab report beside them.
+    """
     from vitrail.model import sinusoidal_1d
 
     right = sinusoidal_1d(EXAMPLE_POSITIONS, EXAMPLE_WIDTH).numpy()
@@ -32,17 +35,21 @@ def worked_example() -> tuple[str, float]:
     # What its exponents 0/4 and 1/4 give instead of 0/4 and 2/4.
     slow = position / 10000 ** (1 / 4)
     printed = np.stack([np.sin(position), np.cos(position), np.sin(slow), np.cos(slow)], axis=1)
-    columns = {"k": [f"$P({k})$" for k in position]}
-    for column in range(EXAMPLE_WIDTH):
-        columns[f"column {column}"] = [decimals(value) for value in right[:, column]]
-    for column in (2, 3):
-        columns[f"lab report, column {column}"] = [decimals(value) for value in printed[:, column]]
+    columns = {"k": position}
+    columns |= {f"column {column}": right[:, column] for column in range(EXAMPLE_WIDTH)}
+    columns |= {f"lab report, column {column}": printed[:, column] for column in (2, 3)}
+    return pd.DataFrame(columns), float(np.abs(right - printed).max())
+
+
+def example_markdown(example: pd.DataFrame) -> str:
+    """The worked example for print."""
+    printed = example.drop(columns="k").map(decimals)
+    printed.insert(0, "k", [f"$P({k})$" for k in example["k"]])
     caption = (
         "The worked example of the lab report (d = 4), computed from the formula, and what its "
         "exponents of 1/4 in place of 2/4 give in the two columns that they touch."
     )
-    table = markdown_table(pd.DataFrame(columns), caption, "q6-positions-example")
-    return table, float(np.abs(right - printed).max())
+    return markdown_table(printed, caption, "q6-positions-example")
 
 
 def decimals(value: float) -> str:
@@ -199,8 +206,11 @@ def fixed(settings: Settings) -> dict[str, np.ndarray]:
     }
 
 
-def draw(study: Study) -> Figure:
-    """Each table as a mosaic: the map at a patch's place is its similarity to all patches."""
+def draw(study: Study) -> tuple[Figure, pd.DataFrame]:
+    """Each table as a mosaic: the map at a patch's place is its similarity to all patches.
+
+    With the cosines that are drawn: a row for each kind, patch and other patch.
+    """
     import matplotlib.pyplot as plt
 
     tables = {one.title: one.table(study, one.seeds[0]) for one in learned_arms(study)}
@@ -220,7 +230,15 @@ def draw(study: Study) -> Figure:
         aspect=30,
         label="cosine of positions",
     )
-    return drawing
+    cosines = pd.concat([_pairs(similarity(table), kind) for kind, table in tables.items()])
+    return drawing, cosines
+
+
+def _pairs(similar: np.ndarray, kind: str) -> pd.DataFrame:
+    """A matrix of cosines (N, N) in long form."""
+    patch, other = (index.ravel() for index in np.indices(similar.shape))
+    columns = {"patch": patch, "other": other, "cosine": similar.ravel().round(4)}
+    return pd.DataFrame({"kind": kind, **columns})
 
 
 def mosaic(similar: np.ndarray) -> np.ma.MaskedArray:

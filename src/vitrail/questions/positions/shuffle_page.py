@@ -43,9 +43,9 @@ def add_patch_shuffle(study: Study, answer: Answer) -> None:
         return
     claims = decide(results)
     answer.claims += claims
-    answer.data[KEY] = results
-    answer.figures[KEY] = draw(study, results)
-    answer.tables[KEY] = section(results, claims)
+    runs = study.runs_of(found[0])
+    answer.draw(KEY, draw, study, results, data=results, runs=runs)
+    answer.tabulate(KEY, section, results, claims, data=KEY, runs=runs)
 
 
 def summary(results: pd.DataFrame) -> list[tuple[str, Estimate, Estimate, Estimate]]:

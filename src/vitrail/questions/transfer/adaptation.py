@@ -199,5 +199,5 @@ def adaptation_markdown(table: pd.DataFrame) -> str:
 def add(result: Answer) -> None:
     """The table of the parts."""
     table = adaptation_table()
-    result.data["adaptation"] = table
-    result.tables["adaptation"] = adaptation_markdown(table)
+    made = "a checkpoint of random numbers"
+    result.tabulate("adaptation", adaptation_markdown, table, data=table, runs=made)

@@ -173,8 +173,8 @@ def add(result: Answer) -> None:
     """Both tables, and the numbers of the silent trap."""
     calls = call_table()
     result.data["inputs"] = calls
-    result.tables["inputs"] = vit_markdown(calls)
-    result.tables["inputs_cnn"] = cnn_markdown(calls)
+    for name, write in (("inputs", vit_markdown), ("inputs_cnn", cnn_markdown)):
+        result.tabulate(name, write, calls, data="inputs", runs="calls of timm made for the table")
     trap = calls[calls["unseen"] > 0]
     result.numbers["inputs"] = {
         "unseen": f"{100 * trap['unseen'].max():.0f} %" if len(trap) else "none",

@@ -105,8 +105,8 @@ def cost_markdown(table: pd.DataFrame) -> str:
 def add(result: Answer) -> None:
     """The table, and what enlarging multiplies."""
     table = cost_table()
-    result.data["input_cost"] = table
-    result.tables["input_cost"] = cost_markdown(table)
+    basis = "formulas, and a clock beside other work"
+    result.tabulate("input_cost", cost_markdown, table, data=table, runs=basis)
     by_size = {(row["img_size"], row["patch_size"]): row for row in table.to_dict("records")}
 
     def quoted(row: dict[Any, Any]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from vitrail.analysis import counted
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.figures import markdown
@@ -26,16 +28,23 @@ def add(study: Study, result: Answer) -> str:
         result.tables["label_budgets"] = NOTHING
         return ""
     table = by_method(study, experiment)
-    result.data["label_budgets"] = table
-    result.figures["label_curves"] = budget_figures.curves(table, experiment)
-    result.figures["label_gains"] = budget_figures.gains(table)
+    data, ids = "label_budgets", study.runs_of(experiment)
+    result.data[data] = table
+    result.draw("label_curves", budget_figures.curves, table, experiment, data=data, runs=ids)
+    result.draw("label_gains", budget_figures.gains, table, data=data, runs=ids)
+    result.tabulate(data, section, study, experiment, table, data=data, runs=ids)
+    return budget_words.sentence(table, experiment)
+
+
+def section(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
+    """The part of the chapter: figures and tables with their captions."""
     reference = experiment.methods[experiment.reference]
     runs = (
         f"{counted(len(experiment.seeds), 'subset')} of the labels, each with its own start; "
         f"{study.hardware}"
     )
     shown = max(shared_budgets(table))
-    result.tables["label_budgets"] = "\n\n".join(
+    return "\n\n".join(
         filter(
             None,
             [
@@ -83,7 +92,6 @@ def add(study: Study, result: Answer) -> str:
             ],
         )
     )
-    return budget_words.sentence(table, experiment)
 
 
 def seen_words(experiment: Experiment) -> str:

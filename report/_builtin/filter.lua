@@ -72,6 +72,7 @@ local function division(div)
   for kind in pairs(callouts) do
     if div.classes:includes("callout-" .. kind) then return callout(div, kind) end
   end
+  if div.classes:includes("source") then return { div } end  -- laid out by sources.lua
   local kind = prefix_of(div.identifier)
   if kind == "fig" then return floats.figure_div(div) end
   if kind == "tbl" then return floats.table_div(div) end

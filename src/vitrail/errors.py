@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from vitrail import cost
+
 
 class VitrailError(Exception):
     """A problem told in one sentence: what is wrong and what to do about it."""
@@ -13,11 +15,14 @@ class VitrailError(Exception):
 def run_command(main: Callable[[], None]) -> None:
     """Run a step's ``main`` and turn what the user can mend into one sentence.
 
+    A step of the workflow ends its log with what it cost.
+
     Exit codes: 0 when the step is done, 1 after a `VitrailError` or a problem of
     the disk, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     try:
         main()
+        cost.tell()
     except VitrailError as error:
         sys.exit(f"vitrail: {error}")
     except OSError as error:

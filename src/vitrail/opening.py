@@ -129,8 +129,3 @@ def chips(row: dict[Any, Any]) -> list[str]:
 def chip(kind: str, text: str) -> str:
     """A verdict chip: supported, refuted, undecided or notrun."""
     return f"[{text}]{{.verdict .{kind}}}"
-
-
-def as_csv(table: pd.DataFrame) -> str:
-    """The table as data, for those who quote it elsewhere, such as the README."""
-    return table.to_csv(index=False, lineterminator="\n")

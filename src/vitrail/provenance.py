@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vitrail import opening
+from vitrail import opening, rule_graph, stages, style
 from vitrail.analysis import counted
-from vitrail.config import STEMS
+from vitrail.commit import commit_words
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
-from vitrail.opening import ASKED, chip
+from vitrail.opening import chip
 from vitrail.questions.answer import markdown_table
+from vitrail.questions.sources import Sources, source_of
 
+ALSO = ("snakemake", "mlflow", "pandas", "matplotlib", "seaborn")  # of this step itself
 BASE = "base"  # name of the base ViT in the run table
 OPTIMIZERS = {
     "adamw": "AdamW",
@@ -25,12 +30,25 @@ OPTIMIZERS = {
 }
 
 
-def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str], pd.DataFrame]:
-    """(numbers, tables, answers) of the study."""
+@dataclass(frozen=True)
+class Gathered:
+    """What the report says about the study: numbers, tables by name, data by name of the CSV."""
+
+    numbers: dict[str, Any]
+    tables: dict[str, str]
+    data: dict[str, pd.DataFrame]
+    sources: Sources
+
+
+def gather(folder: Path) -> Gathered:
+    """From ``results/<study>``."""
     runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
     claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
     finished = runs[runs["status"] == "finished"]
-    facts = read_json(folder / "runs" / finished["run_id"].iloc[0] / "env.json")
+    environments = {
+        run: read_json(folder / "runs" / run / "env.json") for run in finished["run_id"]
+    }
+    facts = environments[finished["run_id"].iloc[0]]
     seconds = pd.to_numeric(finished["seconds"]).sum()
     verdicts = claims["verdict"].value_counts()
     base = runs[runs["arm"] == BASE].iloc[0]
@@ -49,19 +67,66 @@ def gather(folder: Path) -> tuple[dict[str, Any], dict[str, str], pd.DataFrame]:
         "cores": str(facts["cores"]),
         "platform": facts["platform"],
         "commit": facts["commit"],
+        "commits": ", ".join(sorted({str(one["commit"]) for one in environments.values()})),
         "optimizer": OPTIMIZERS[base["optimizer"]],
         "pos_embed_std": f"{float(base['pos_embed_std']):g}",
         "data_route": facts["data"]["route"],
         **facts["versions"],
     }
+    made, costs = made_with(environments, runs), stages.costs(folder, runs)
     tables = {
         "answers": opening.markdown(answers),
         "claims": claims_table(claims),
         "runs": runs_table(runs),
-        "minutes": minutes_table(finished),
+        "made": made_table(made),
+        "costs": stages.markdown(costs),
         "missing": missing(runs),
     }
-    return numbers, tables, answers
+    data = {"study/answers": answers, "study/made": made, "study/costs": costs}
+    sources = Sources.none()
+    for name, write, frame, basis in (
+        ("answers", opening.markdown, "study/answers", "the answers of the questions"),
+        ("claims", claims_table, "claims", "the claims of the questions"),
+        ("runs", runs_table, "runs", "all runs of the study"),
+        ("made", made_table, "study/made", "`env.json` of every run"),
+        ("costs", stages.markdown, "study/costs", "the logs of all steps, and the run folders"),
+    ):
+        sources.add_tables(tables[name], source_of(write, [frame], basis))
+    return Gathered(numbers, tables, data, sources)
+
+
+def made_with(environments: dict[str, dict[str, Any]], runs: pd.DataFrame) -> pd.DataFrame:
+    """Where and with what the runs were made: columns what, value, runs.
+
+    A row for each value that some run has, with the number of these runs.
+    """
+    told = {
+        "Commit of the code": lambda one: commit_words(str(one["commit"])),
+        "Hardware": lambda one: f"{one['hardware']}, {one['cores']} cores",
+        "System": lambda one: one["platform"],
+        "Threads of a run": lambda one: one["threads"],
+        "Python": lambda one: one["versions"]["python"],
+        "torch": lambda one: one["versions"]["torch"],
+        "timm": lambda one: one["versions"]["timm"],
+        "NumPy": lambda one: one["versions"]["numpy"],
+        "MNIST came through": lambda one: one["data"]["route"],
+    }
+    rows = []
+    for what, read in told.items():
+        counts = Counter(str(read(one)) for one in environments.values())
+        rows += [(what, value, count) for value, count in sorted(counts.items())]
+    missing = len(runs) - len(environments)
+    rows += [("Finished", "", len(environments)), ("Not run", "", missing)]
+    versions = ", ".join(f"{name} {version(name)}" for name in ALSO)
+    rows.append(("Tables, figures and record", versions, len(environments)))
+    return pd.DataFrame(rows, columns=["what", "value", "runs"])
+
+
+def made_table(made: pd.DataFrame) -> str:
+    """The same for print."""
+    printed = made.rename(columns={"what": "", "value": "With", "runs": "Runs"})
+    caption = "Where and with what the runs were made, and how many of them."
+    return markdown_table(printed, caption, "provenance", left=2)
 
 
 def claims_table(claims: pd.DataFrame) -> str:
@@ -118,26 +183,6 @@ def spent(row: pd.Series) -> str:
     return f"{int(steps):,} steps" if steps else counted(float(row["epochs"]), "epoch")
 
 
-def minutes_table(finished: pd.DataFrame) -> str:
-    """Time of the trainings of each question, which an arm that several share counts once in."""
-    seconds = pd.to_numeric(finished["seconds"])
-    rows = [
-        {
-            "Question": f"{stem.split('_')[0].upper()}. {ASKED[stem].title}",
-            "Runs": int(mine.sum()),
-            "Core-minutes": f"{seconds[mine].sum() / 60:.1f}",
-        }
-        for stem in STEMS
-        if (mine := finished["question"] == stem).any()
-    ]
-    caption = (
-        "Core-minutes of training and evaluation, one thread each; a run that several questions "
-        "use stands with the first. Starting processes, timing, tables, figures and the report "
-        "come on top."
-    )
-    return markdown_table(pd.DataFrame(rows), caption, "core-minutes")
-
-
 def missing(runs: pd.DataFrame) -> str:
     """What did not run, and why."""
     rest = runs[runs["status"] != "finished"]
@@ -154,13 +199,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Gather the study's own numbers and tables.")
     parser.add_argument("--study", required=True)
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--rules", type=Path, required=True, help="edges of the rule graph, CSV")
     arguments = parser.parse_args()
     folder = arguments.results / arguments.study
-    numbers, tables, answers = gather(folder)
-    for name, text in tables.items():
+    found = gather(folder)
+    for name, text in found.tables.items():
         write_text(folder / "study" / "tables" / f"{name}.md", text.strip() + "\n")
-    write_text(folder / "study" / "answers.csv", opening.as_csv(answers))
-    write_json(folder / "study" / "numbers.json", numbers)
+    for name, frame in found.data.items():
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    style.use()
+    style.save(
+        rule_graph.draw(pd.read_csv(arguments.rules)), folder / "study" / "figures" / "rules.svg"
+    )
+    found.sources.figures["rules"] = source_of(
+        rule_graph.draw, ["study/rules"], "`snakemake --rulegraph`"
+    )
+    write_json(folder / "study" / "sources.json", found.sources.content(""))
+    write_json(folder / "study" / "numbers.json", found.numbers)
+    numbers = found.numbers
     print(f"study: {numbers['finished']} of {numbers['runs']} runs finished")
 
 

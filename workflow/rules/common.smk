@@ -102,7 +102,7 @@ def part_of_config(stem):
     }
     starts = any(PLAN.arms[arm].settings.get("start") for arm in PLAN.arms_of(stem))
     return {
-        **config,
+        **{key: value for key, value in config.items() if key != "report"},
         "pretraining": config["pretraining"] if starts else {},
         "questions": {**others, stem: config["questions"][stem]},
     }

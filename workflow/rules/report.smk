@@ -40,17 +40,40 @@ rule claim_table:
         "python -m vitrail.collect claims --study {params.study} --results results --out {output} > {log} 2>&1"
 
 
+rule rule_graph:
+    input:
+        workflow=["Snakefile", *map(str, sorted(Path("workflow/rules").glob("*.smk")))],
+        code=source("rule_graph.py"),
+    output:
+        f"{RESULTS}/{STUDY}/study/rules.csv",
+    log:
+        f"{RESULTS}/{STUDY}/logs/rule_graph.log",
+    conda:
+        ENVIRONMENT
+    params:
+        config=as_text(config),
+    message:
+        "Ask Snakemake for its rule graph"
+    shell:
+        "python -m vitrail.rule_graph --config {params.config:q} --out {output} > {log} 2>&1"
+
+
 rule study_facts:
     input:
+        rules=rules.rule_graph.output,
         runs=rules.run_table.output,
         claims=rules.claim_table.output,
         answers=expand(f"{RESULTS}/{STUDY}/{{stem}}/opening.json", stem=STEMS),
         tracking=expand(rules.track.output, stem=STEMS),
-        code=source("collect.py", "opening.py", "provenance.py"),
+        code=source("collect.py", "opening.py", "provenance.py", "rule_graph.py")
+        + source("stages.py", "cost.py", "commit.py", "style.py"),
     output:
-        f"{RESULTS}/{STUDY}/study/numbers.json",
-        f"{RESULTS}/{STUDY}/study/answers.csv",
+        expand(
+            f"{RESULTS}/{STUDY}/study/{{name}}",
+            name=["numbers.json", "sources.json", "answers.csv", "made.csv", "costs.csv"],
+        ),
         directory(f"{RESULTS}/{STUDY}/study/tables"),
+        directory(f"{RESULTS}/{STUDY}/study/figures"),
     log:
         f"{RESULTS}/{STUDY}/logs/study_facts.log",
     conda:
@@ -60,7 +83,8 @@ rule study_facts:
     message:
         "Gather what the report says about the study as a whole"
     shell:
-        "python -m vitrail.provenance --study {params.study} --results results > {log} 2>&1"
+        "python -m vitrail.provenance --study {params.study} --results results"
+        " --rules {input.rules} > {log} 2>&1"
 
 
 rule report:
@@ -74,7 +98,8 @@ rule report:
             if path.is_file()
         ),
         # Equations are printed beside the lines of code between region marks.
-        code=source("report/*.py", "model/*.py", "efficiency.py", "reduction/*.py"),
+        code=source("report/*.py", "model/*.py", "efficiency.py", "reduction/*.py")
+        + source("commit.py"),
     output:
         f"{RESULTS}/{STUDY}/report/report.html",
         f"{RESULTS}/{STUDY}/report/report.pdf",
@@ -84,8 +109,10 @@ rule report:
         ENVIRONMENT
     params:
         study=STUDY,
+        repository=verbatim(shlex.quote(config["report"]["repository"])),
+        mlflow=verbatim(shlex.quote(config["report"]["mlflow"])),
     message:
         "Render the report"
     shell:
         "python -m vitrail.report.render --study {params.study} --results results --source report"
-        " --root . > {log} 2>&1"
+        " --root . --repository {params.repository} --mlflow {params.mlflow} > {log} 2>&1"

@@ -1,20 +1,23 @@
 # MLflow: the browsable record of the files. One step opens the store, because processes
-# that open a fresh database together break it; then one idempotent sync per question.
+# that open a fresh database together break it, and makes the study's experiments in their
+# order; then one idempotent sync per question.
 
 
 rule mlflow_store:
     input:
         code=source("tracking/store.py"),
     output:
-        touch(f"{RESULTS}/logs/mlflow_store.done"),
+        touch(f"{RESULTS}/{STUDY}/mlflow_store.done"),
     log:
-        f"{RESULTS}/logs/mlflow_store.log",
+        f"{RESULTS}/{STUDY}/logs/mlflow_store.log",
     conda:
         ENVIRONMENT
+    params:
+        study=STUDY,
     message:
         "Open the MLflow store"
     shell:
-        "python -m vitrail.tracking init --results results > {log} 2>&1"
+        "python -m vitrail.tracking init --study {params.study} --results results > {log} 2>&1"
 
 
 # A table of its own for each question, so that a new arm elsewhere does not record it again.

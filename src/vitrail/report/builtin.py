@@ -99,6 +99,7 @@ def _pandoc(build: Path, text: Text, styles: Path, options: list[str]) -> None:
         "--columns=10000",
         "--toc",
         f"--lua-filter={(styles / 'filter.lua').resolve()}",
+        "--lua-filter=sources.lua",
         *options,
     ]
     done = subprocess.run(command, cwd=build, capture_output=True, text=True, check=False)

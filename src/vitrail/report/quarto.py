@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from vitrail.errors import VitrailError
+from vitrail.report.source import Text
 
 NEEDED = (1, 6)
 _TROUBLE = re.compile(
@@ -45,13 +46,22 @@ def find_quarto() -> tuple[str, str] | str:
     return command, version
 
 
-def render_quarto(build: Path, command: str) -> None:
+def render_quarto(build: Path, text: Text, command: str) -> None:
     """Write ``report.html`` and ``report.pdf`` in `build` with Quarto.
+
+    Args:
+        build: the staged folder.
+        text: the report with includes, variables and sources in; it takes the place of the
+            staged ``report.qmd``.
+        command: Quarto's.
 
     Raises:
         VitrailError: Quarto stopped, or warned about something (it only warns about references
             and variables that it cannot resolve).
     """
+    # What looks like a shortcode now is one that the text only shows.
+    shown = re.sub(r"\{\{<.*?>\}\}", r"{\g<0>}", str(text))
+    (build / "report.qmd").write_text(shown, encoding="utf-8")
     environment = {"SOURCE_DATE_EPOCH": "0", **os.environ}
     for target in ("html", "typst"):
         done = subprocess.run(

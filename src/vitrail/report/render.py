@@ -15,11 +15,13 @@ from pathlib import Path
 import yaml
 
 import vitrail
+from vitrail.commit import commit, commit_words, since
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import whole_folder
+from vitrail.files import read_json, whole_folder
 from vitrail.report import builtin, quarto
 from vitrail.report.check import SECTIONS, check_html, check_pdf
 from vitrail.report.source import expand
+from vitrail.report.source_lines import Origin, SourceLines, with_source_lines
 from vitrail.report.stage import stage
 
 
@@ -72,6 +74,8 @@ def render(
     root: Path,
     wish: str = "auto",
     sections: tuple[str, ...] = SECTIONS,
+    repository: str = "",
+    mlflow: str = "",
 ) -> Route:
     """Stage, render, check, and put both files into ``results/<study>/report/``.
 
@@ -82,6 +86,8 @@ def render(
         root: the project root, with ``src/``.
         wish: ``auto``, ``quarto`` or ``builtin``.
         sections: ids of the sections that the page must have.
+        repository: address of the project on a host that shows files at a commit, or empty.
+        mlflow: address of MLflow's UI, or empty.
 
     Returns:
         The route taken.
@@ -90,11 +96,18 @@ def render(
         VitrailError: anything missing, unresolved or remote; the old report then stays.
     """
     route = choose_route(wish)
-    build = stage(study, results, source, root, route.about(study))
+    origin = Origin(results / study, root, commit(root), repository, mlflow)
+    facts = results / study / "study" / "numbers.json"
+    made = read_json(facts).get("commits", "unknown") if facts.is_file() else "unknown"
+    about = route.about(study) | {
+        "commit": commit_words(origin.commit),
+        "since": since(origin.commit, made),
+    }
+    build = stage(study, results, source, root, about)
     variables = yaml.safe_load((build / "_variables.yml").read_text(encoding="utf-8"))
-    text = expand(build / "report.qmd", variables)
+    text = with_source_lines(expand(build / "report.qmd", variables), SourceLines(origin))
     if route.name == "quarto":
-        quarto.render_quarto(build, route.command)
+        quarto.render_quarto(build, text, route.command)
     else:
         builtin.render_builtin(build, text, source / "_builtin")
     check_html(build / "report.html", sections)
@@ -112,10 +125,20 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--source", type=Path, default=Path("report"))
     parser.add_argument("--root", type=Path, default=Path(), help="the folder with src/")
+    parser.add_argument("--repository", default="", help="address of the project on a host")
+    parser.add_argument("--mlflow", default="", help="address of MLflow's UI")
     parser.add_argument("--route", choices=("auto", "quarto", "builtin"), default="auto")
     options = parser.parse_args()
     started = time.monotonic()
-    route = render(options.study, options.results, options.source, options.root, options.route)
+    route = render(
+        options.study,
+        options.results,
+        options.source,
+        options.root,
+        options.route,
+        repository=options.repository,
+        mlflow=options.mlflow,
+    )
     seconds = time.monotonic() - started
     print(
         f"vitrail: {options.results / options.study / 'report'} rendered with "

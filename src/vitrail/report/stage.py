@@ -57,6 +57,7 @@ def stage(
         variables[stem.partition("_")[0]] = _stage_question(results / study / stem, build)
     extra = results / study / "study"
     if (extra / "numbers.json").exists():
+        _copy(extra, "figures", "*.svg", build)
         _copy(extra, "tables", "*.md", build)
         variables["study"] = _numbers(extra / "numbers.json")
     write_text(build / "_variables.yml", as_yaml(variables))

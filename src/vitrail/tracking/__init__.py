@@ -5,7 +5,7 @@ database that is lost or damaged can be deleted and is filled again. Read in thi
 `records` (what the files say, without MLflow), `store` (where MLflow keeps it), `sync`
 (the one brought in line with the other), `headline` (the best network as a model).
 
-    python -m vitrail.tracking init --results results
+    python -m vitrail.tracking init --study default --results results
     python -m vitrail.tracking sync --study default --question q6_vit --out tracking.json
 """
 

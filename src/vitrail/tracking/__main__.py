@@ -18,14 +18,14 @@ def main() -> None:
     sync_ = commands.add_parser("sync", help="log a question's runs; again changes nothing")
     for command in (init, sync_):
         command.add_argument("--results", type=Path, default=Path("results"))
-    sync_.add_argument("--study", required=True)
+        command.add_argument("--study", required=True)
     sync_.add_argument("--question", required=True, help="stem, for example q6_vit")
     sync_.add_argument("--out", type=Path, required=True, help="tracking.json to write")
     arguments = parser.parse_args()
     if arguments.command == "init":
         from vitrail.tracking.store import initialise
 
-        print(f"tracking: {initialise(arguments.results)}")
+        print(f"tracking: {initialise(arguments.study, arguments.results)}")
         return
     from vitrail.tracking.sync import sync
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 
 if TYPE_CHECKING:
@@ -66,8 +67,11 @@ def artifact_location(results: Path) -> str | None:
     return artifacts(results).resolve().as_uri()
 
 
-def initialise(results: Path) -> str:
+def initialise(study: str, results: Path) -> str:
     """Make the store if there is none, bring its tables up to date, or ask the server.
+
+    The experiments of the study are made here, in the order of the questions: MLflow counts
+    them, and the report links to these numbers.
 
     Returns:
         One line that says what was found or done.
@@ -75,11 +79,18 @@ def initialise(results: Path) -> str:
     Raises:
         VitrailError: the database is damaged, or the server does not answer.
     """
+    done = _open(results)
+    with open_client(results) as client:
+        for stem in STEMS:
+            experiment(client, study, stem, results)
+    return done
+
+
+def _open(results: Path) -> str:
+    """The store itself."""
     uri = tracking_uri(results)
     if given_uri():
-        with open_client(results) as client:
-            client.search_experiments(max_results=1)
-        return f"{without_password(uri)} answers"
+        return f"{without_password(uri)} is asked"
     path = database(results)
     if path.exists():
         check_database(path)
@@ -118,6 +129,24 @@ def open_client(results: Path) -> Iterator[MlflowClient]:
         check_database(path)
     with _told(without_password(uri) if given_uri() else database(results)):
         yield _client(uri)
+
+
+def experiment(client: MlflowClient, study: str, stem: str, results: Path) -> str:
+    """The id of a question's experiment, made or mended as need be."""
+    name, location = f"{study}/{stem}", artifact_location(results)
+    known = client.get_experiment_by_name(name)
+    if known and known.lifecycle_stage == "deleted":
+        client.restore_experiment(known.experiment_id)
+    if known and not given_uri() and known.artifact_location.rpartition("/")[0] != location:
+        # The project was moved or copied: MLflow keeps absolute paths, and writing on
+        # would change the artifacts of the place that it came from.
+        client.rename_experiment(known.experiment_id, f"{name} (moved, {known.experiment_id})")
+        client.delete_experiment(known.experiment_id)
+        known = None
+    if known:
+        return str(known.experiment_id)
+    under = f"{location}/{study}-{stem}" if location else None
+    return str(client.create_experiment(name, under))
 
 
 def _client(uri: str) -> MlflowClient:

@@ -42,7 +42,8 @@ def sync(study: str, stem: str, results: Path, out: Path) -> dict[str, int]:
     """
     question = read_question(study, stem, results)
     with store.open_client(results) as client:
-        experiment = _experiment(client, question, results)
+        experiment = store.experiment(client, question.study, question.stem, results)
+        _describe(client, experiment, question)
         found = _found(client, experiment)
         counts = {"logged": 0, "unchanged": 0, "deleted": 0}
         ids: dict[str, dict[str, str]] = {"arm": {}, "run": {}, "results": {}}
@@ -77,31 +78,12 @@ def sync(study: str, stem: str, results: Path, out: Path) -> dict[str, int]:
     return counts
 
 
-def _experiment(client: MlflowClient, question: Question, results: Path) -> str:
-    """The id of the experiment, made or mended as need be."""
-    name, location = f"{question.study}/{question.stem}", store.artifact_location(results)
-    known = client.get_experiment_by_name(name)
-    if known and known.lifecycle_stage == "deleted":
-        client.restore_experiment(known.experiment_id)
-    if known and not store.given_uri() and _base(known.artifact_location) != location:
-        # The project was moved or copied: MLflow keeps absolute paths, and writing on
-        # would change the artifacts of the place that it came from.
-        client.rename_experiment(known.experiment_id, f"{name} (moved, {known.experiment_id})")
-        client.delete_experiment(known.experiment_id)
-        known = None
-    if known:
-        identity, tags = known.experiment_id, known.tags
-    else:
-        under = f"{location}/{question.study}-{question.stem}" if location else None
-        identity, tags = str(client.create_experiment(name, under)), {}
+def _describe(client: MlflowClient, experiment: str, question: Question) -> None:
+    """Mend the tags of an experiment."""
+    tags = client.get_experiment(experiment).tags
     for key, value in _description(question).items():
         if tags.get(key) != value:
-            client.set_experiment_tag(identity, key, value)
-    return identity
-
-
-def _base(location: str) -> str:
-    return location.rpartition("/")[0]
+            client.set_experiment_tag(experiment, key, value)
 
 
 def _description(question: Question) -> dict[str, str]:

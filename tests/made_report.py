@@ -8,6 +8,7 @@ import shutil
 from html import unescape
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,12 +96,27 @@ Table `table.csv`, see [the answer](#sec-q1) and [above](#where).
 """
 
 
+def made_sources(stem: str) -> dict[str, dict[str, Any]]:
+    """What a question of the small project notes of its figure and its table."""
+    code, runs = {"file": "src/a.py", "line": 2}, ["vit-1a2b-s0", "vit-1a2b-s1", "cnn-3c4d-s0"]
+    record = {"data": [f"{stem}/table.csv"], "code": code, "runs": runs, "basis": ""}
+    table = record | {"runs": [], "basis": "a test"}
+    return {"figures": {"a": record}, "tables": {"arms": table, "arms-of-birds": table}}
+
+
 def make_project(folder: Path) -> Path:
     """A small project: sources, one code region, products of the eight questions."""
     report = folder / "report"
     report.mkdir()
     shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
-    for name in ("style.css", "_quarto.yml", "quarto.css", "quarto.lua", "quarto.typ"):
+    for name in (
+        "style.css",
+        "_quarto.yml",
+        "quarto.css",
+        "quarto.typ",
+        "quarto.lua",
+        "sources.lua",
+    ):
         shutil.copyfile(ROOT / "report" / name, report / name)
     chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
     (report / "report.qmd").write_text(
@@ -120,6 +136,8 @@ def make_project(folder: Path) -> Path:
         (made / "figures" / "a.svg").write_text(SVG)
         (made / "tables" / "arms.md").write_text("| arm | errors |\n|:--|--:|\n| a | 281 |\n")
         (made / "answer.md").write_text(f"**{{{{< var q{number}.base.accuracy >}}}}** of them.\n")
+        (made / "sources.json").write_text(json.dumps(made_sources(stem)))
+        (made / "table.csv").write_text("arm,errors\na,281\n")
         (made / "numbers.json").write_text(
             json.dumps({"base": {"accuracy": f"9{number}.20 % ± 0.30", "tokens": "17"}})
         )

@@ -45,7 +45,9 @@ def test_page_understands_every_construct(project: Path) -> None:
     assert "{{< var x >}} is how" in words
     assert '<span class="verdict refuted">refuted</span>' in html
     assert 'alt="A rising curve"' in html and html.count("data:image/svg+xml;base64,") == 3
-    assert html.count("<details") == 1 and "<math " in html and '<div class="answer">' in html
+    assert (
+        html.count("<details class=") == 1 and "<math " in html and '<div class="answer">' in html
+    )
     assert "<title>A &amp; B</title>" in html
     contents = html[html.index("<nav") : html.index("</nav>")]
     assert 'href="#sec-reading"' in contents and "1.1" in contents
@@ -447,7 +449,7 @@ def test_files_that_quarto_is_told_to_read_are_staged(project: Path) -> None:
     html, typ = settings["format"]["html"], settings["format"]["typst"]
     named = [*html["css"], *settings["filters"], typ["include-before-body"]]
     build = stage("tiny", project / "results", project / "report", project)
-    assert len(named) == 4 and all((build / name).is_file() for name in named)
+    assert len(named) == 5 and all((build / name).is_file() for name in named)
     # For Quarto's Typst format this is the number of columns on a page.
     assert "columns" not in settings and "columns" not in typ
 

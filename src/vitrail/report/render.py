@@ -105,7 +105,7 @@ def render(
     }
     build = stage(study, results, source, root, about)
     variables = yaml.safe_load((build / "_variables.yml").read_text(encoding="utf-8"))
-    text = with_source_lines(expand(build / "report.qmd", variables), SourceLines(origin))
+    text = with_source_lines(expand(build / "report.qmd", variables), SourceLines(origin, build))
     if route.name == "quarto":
         quarto.render_quarto(build, text, route.command)
     else:

@@ -22,7 +22,8 @@ from vitrail.report.source import Text
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})")
 _OPENS = re.compile(r"^\s{0,3}:{3,}\s*(?P<attributes>\S.*?)\s*:*\s*$")
 _CLOSES = re.compile(r"^\s{0,3}:{3,}\s*$")
-_IMAGE = re.compile(r"!\[.*?\]\((?P<path>[^)\s]+)\)", re.DOTALL)
+# A paragraph that is only an image; a picture in a line of text is no figure.
+_FIGURE = re.compile(r"\s*!\[.*\]\((?P<path>[^)\s]+)\)(\{.*\})?\s*", re.DOTALL)
 _TABLE = re.compile(r"\{#tbl-(?P<label>[\w-]+)")
 _DIVISION = re.compile(r"#(?P<kind>fig|tbl)-(?P<label>[\w-]+)")
 _MADE = "tables/"  # where the staged tables of the questions lie
@@ -73,9 +74,14 @@ class Origin:
 class SourceLines:
     """The records of a study, and the lines made of them."""
 
-    def __init__(self, origin: Origin) -> None:
-        """Read what the questions and the study noted, and where MLflow keeps the runs."""
-        self.origin = origin
+    def __init__(self, origin: Origin, build: Path) -> None:
+        """Read what the questions and the study noted, and where MLflow keeps the runs.
+
+        Args:
+            origin: from where the links lead.
+            build: the staged folder.
+        """
+        self.origin, self.build = origin, build
         self.figures: dict[str, tuple[str, Record]] = {}
         self.tables: dict[str, tuple[str, Record]] = {}
         self.experiments: dict[str, str] = {}
@@ -93,11 +99,13 @@ class SourceLines:
                 self.homes |= dict.fromkeys(tracked["runs"], tracked["experiment_id"])
 
     def figure(self, path: str, where: str) -> list[str]:
-        """The line of a figure.
+        """The line of a figure; nothing for one that is not there, which the routes tell.
 
         Raises:
             VitrailError: nothing is noted about it.
         """
+        if not (self.build / path).is_file():
+            return []
         if path not in self.figures:
             raise VitrailError(
                 f"{where}: the figure {path} has no source; a question notes it when it makes a "
@@ -184,10 +192,10 @@ class _Division:
 
     Attributes:
         label: of a table that is the whole division, else empty.
-        is_float: whether it is one figure or one table.
+        is_float: whether it is one figure, one table or a row of figures.
         where: file and line where it opens.
         typed: whether all in it stands in a chapter.
-        due: what is added below it when it closes, for a float that is not taken apart.
+        due: what is added below it when it closes.
     """
 
     label: str
@@ -221,7 +229,8 @@ class _Walk:
         if opens:
             named = _DIVISION.search(opens["attributes"])
             label = named["label"] if named and named["kind"] == "tbl" else ""
-            self.open.append(_Division(label, named is not None, self._where(position)))
+            is_float = named is not None or "layout-ncol" in opens["attributes"]
+            self.open.append(_Division(label, is_float, self._where(position)))
         elif closes and self.open:
             division = self.open.pop()
             if division.label:
@@ -237,7 +246,8 @@ class _Walk:
         block = "\n".join(self.text.lines[position] for position in self.paragraph)
         self.paragraph = []
         found: list[str] = []
-        for image in _IMAGE.finditer(block):
+        image = _FIGURE.fullmatch(block)
+        if image:
             found += self.lines.figure(image["path"], self._where(first))
         table = _TABLE.search(block)
         if block.lstrip().startswith(":") and table:

@@ -74,6 +74,12 @@ CODE_QUESTIONS = source(
 ) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py", "questions/*/*.py")
 
 
+def heading(stem):
+    """The category of a question in Snakemake's own report."""
+    number, _, topic = stem.partition("_")
+    return f"{number.upper()} {topic.replace('_', ' ')}"
+
+
 def as_json(content):
     """JSON for a command line. The order is kept: it is the order of tables and figures."""
     return json.dumps(content)

@@ -36,7 +36,13 @@ for stem in STEMS:
             code=CODE_QUESTIONS + source(f"questions/{stem}.py"),
         output:
             expand(f"{RESULTS}/{STUDY}/{stem}/{{name}}", name=PRODUCTS),
-            directory(f"{RESULTS}/{STUDY}/{stem}/figures"),
+            report(
+                directory(f"{RESULTS}/{STUDY}/{stem}/figures"),
+                patterns=["{figure}.svg"],
+                caption="../report/figure.rst",
+                category=heading(stem),
+                labels={"figure": "{figure}"},
+            ),
         log:
             f"{RESULTS}/{STUDY}/logs/{stem}.log",
         conda:

@@ -7,7 +7,12 @@ rule run_table:
         code=source("runs.py", "collect.py"),
     output:
         plan=f"{RESULTS}/{STUDY}/plan.csv",
-        runs=f"{RESULTS}/{STUDY}/runs.csv",
+        runs=report(
+            f"{RESULTS}/{STUDY}/runs.csv",
+            caption="../report/runs.rst",
+            category="Study",
+            labels={"table": "runs"},
+        ),
     log:
         f"{RESULTS}/{STUDY}/logs/run_table.log",
     conda:
@@ -27,7 +32,12 @@ rule claim_table:
         claims=expand(f"{RESULTS}/{STUDY}/{{stem}}/claims.json", stem=STEMS),
         code=source("collect.py"),
     output:
-        f"{RESULTS}/{STUDY}/claims.csv",
+        report(
+            f"{RESULTS}/{STUDY}/claims.csv",
+            caption="../report/claims.rst",
+            category="Study",
+            labels={"table": "claims"},
+        ),
     log:
         f"{RESULTS}/{STUDY}/logs/claim_table.log",
     conda:
@@ -70,10 +80,22 @@ rule study_facts:
     output:
         expand(
             f"{RESULTS}/{STUDY}/study/{{name}}",
-            name=["numbers.json", "sources.json", "answers.csv", "made.csv", "costs.csv"],
+            name=[
+                "numbers.json",
+                "sources.json",
+                "answers.csv",
+                "made.csv",
+                "costs.csv",
+            ],
         ),
         directory(f"{RESULTS}/{STUDY}/study/tables"),
-        directory(f"{RESULTS}/{STUDY}/study/figures"),
+        report(
+            directory(f"{RESULTS}/{STUDY}/study/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figure.rst",
+            category="Study",
+            labels={"figure": "{figure}"},
+        ),
     log:
         f"{RESULTS}/{STUDY}/logs/study_facts.log",
     conda:
@@ -101,8 +123,18 @@ rule report:
         code=source("report/*.py", "model/*.py", "efficiency.py", "reduction/*.py")
         + source("commit.py"),
     output:
-        f"{RESULTS}/{STUDY}/report/report.html",
-        f"{RESULTS}/{STUDY}/report/report.pdf",
+        report(
+            f"{RESULTS}/{STUDY}/report/report.html",
+            caption="../report/report.rst",
+            category="Study",
+            labels={"report": "page"},
+        ),
+        report(
+            f"{RESULTS}/{STUDY}/report/report.pdf",
+            caption="../report/report.rst",
+            category="Study",
+            labels={"report": "PDF"},
+        ),
     log:
         f"{RESULTS}/{STUDY}/logs/report.log",
     conda:

@@ -24,7 +24,7 @@ _OPENS = re.compile(r"^\s{0,3}:{3,}\s*(?P<attributes>\S.*?)\s*:*\s*$")
 _CLOSES = re.compile(r"^\s{0,3}:{3,}\s*$")
 # A paragraph that is only an image; a picture in a line of text is no figure.
 _FIGURE = re.compile(r"\s*!\[.*\]\((?P<path>[^)\s]+)\)(\{.*\})?\s*", re.DOTALL)
-_TABLE = re.compile(r"\{#tbl-(?P<label>[\w-]+)")
+_TABLE = re.compile(r"^\s{0,3}(?::|Table:)\s.*?\{#tbl-(?P<label>[\w-]+)", re.DOTALL | re.MULTILINE)
 _DIVISION = re.compile(r"#(?P<kind>fig|tbl)-(?P<label>[\w-]+)")
 _MADE = "tables/"  # where the staged tables of the questions lie
 
@@ -61,14 +61,15 @@ class Origin:
             return f"{self.repository.rstrip('/')}/blob/{at}/{quote(file)}#L{line}"
         return self.file(self.root / file)
 
-    def runs(self, experiment: str, wanted: str) -> str:
-        """The runs of an MLflow experiment that a filter of its search finds.
+    def runs(self, experiment: str, wanted: str = "") -> str:
+        """The runs of an MLflow experiment, all or those that a filter of its search finds.
 
         MLflow draws the ids of its runs by chance; a search leads to the same runs in every
-        store.
+        store. Without a filter in the link it would show those of the last search.
         """
         page = f"{self.mlflow.rstrip('/')}/#/experiments/{experiment}/runs"
-        return f"{page}?searchFilter={quote(wanted, safe='')}"
+        filters = f"workflowType=machine_learning&searchFilter={quote(wanted, safe='')}"
+        return f"{page}?{filters}"
 
 
 class SourceLines:
@@ -139,8 +140,7 @@ class SourceLines:
         experiment = self.experiments.get(stem)
         if experiment:
             link = self.origin.runs(experiment, "attributes.run_name = 'results'")
-            all_runs = f"{self.origin.mlflow.rstrip('/')}/#/experiments/{experiment}/runs"
-            parts.append(f"MLflow [experiment]({all_runs}), [results]({link})")
+            parts.append(f"MLflow [experiment]({self.origin.runs(experiment)}), [results]({link})")
         if record["basis"]:
             parts.append(f"From {record['basis']}")
         return self._divided(parts, record["runs"])
@@ -250,7 +250,7 @@ class _Walk:
         if image:
             found += self.lines.figure(image["path"], self._where(first))
         table = _TABLE.search(block)
-        if block.lstrip().startswith(":") and table:
+        if table:
             typed = not self.text.origins[first][0].startswith(_MADE)
             found += self.lines.table(table["label"], self._where(first), typed)
         around = next((division for division in self.open if division.is_float), None)

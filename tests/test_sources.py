@@ -189,7 +189,7 @@ UNKNOWN = {
         "::: {#fig-c layout-ncol=2}\n\n![c](figures/q2_mlp/b.svg){#fig-b}\n\nC.\n:::",
         r"q2_mlp\.qmd:7: the figure figures/q2_mlp/b\.svg has no source",
     ),
-    "table": ("{{< include tables/q2_mlp/lost.md >}}", r"lost\.md:4: the table #tbl-lost has no"),
+    "table": ("{{< include tables/q2_mlp/lost.md >}}", r"lost\.md:1: the table #tbl-lost has no"),
     "table in a division": (
         "::: {#tbl-gone}\n\n{{< include tables/q2_mlp/arms.md >}}\n\nC.\n:::",
         r"q2_mlp\.qmd:5: the table #tbl-gone has no source",

@@ -70,7 +70,7 @@ def answer(study: Study) -> Answer:
         claims=[order, *random, *networks, *widths],
         figures={
             "scale": draw_scale(scale),
-            "entropy": draw_entropy(measures, with_widths(study, shown.labels)),
+            "entropy": draw_entropy(measures, with_widths(study, shown.labels), study.plan.base),
             "maps": draw_one_head(study, shown.one_head),
         },
         tables={

@@ -187,5 +187,7 @@ def draw_errors(study: Study) -> Figure:
         axes.set_axis_off()
     for axes, index in zip(grid.flat, worst, strict=False):
         axes.imshow(study.mnist.test_images[index], cmap=style.DIGITS)
-        axes.set_title(f"{truth[index]} as {guess[index]}", fontsize=8, loc="center", pad=2)
+        axes.set_title(
+            f"{truth[index]} as {guess[index]}", fontsize=style.SMALL, loc="center", pad=2
+        )
     return drawing

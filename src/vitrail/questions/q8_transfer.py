@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from vitrail import style
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import accuracy_words, add, key_difference
 from vitrail.questions.study import Study
@@ -73,7 +74,10 @@ def add_networks(study: Study, result: Answer) -> None:
     result.data["cost"] = cost_table(study, experiment)
     result.tables["cost"] = cost_markdown(study, experiment, result.data["cost"])
     result.data["learning_curves"] = learning_curves(study, experiment)
-    result.figures["learning_curves"] = draw_curves(result.data["learning_curves"])
+    result.figures["learning_curves"] = draw_curves(
+        result.data["learning_curves"],
+        style.looks_of(experiment.members, study.plan.arms[study.plan.base].settings),
+    )
     result.tables["learning_curves"] = curves_markdown()
     result.data["mcnemar"] = head_to_head(study, experiment)
     result.tables["mcnemar"] = mcnemar_markdown(result.data["mcnemar"])

@@ -165,13 +165,13 @@ def draw(table: pd.DataFrame) -> Figure:
         first = group.iloc[0]
         text = f"{first['title']}, against {first['reference']}"
         names.text(
-            0, height, text, fontsize=8, weight="bold", va="center",
+            0, height, text, weight="bold", va="center",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
         height += 1
         for row in group.to_dict("records"):
             gap = Estimate(row["difference"], row["half_width"], row["seeds"])
-            names.text(0.06, height, row["label"], fontsize=8, va="center")
+            names.text(0.06, height, row["label"], va="center")
             draw_effect(axes, height, gap)
             height += 1
     names.set_axis_off()
@@ -184,15 +184,12 @@ def draw(table: pd.DataFrame) -> Figure:
 def draw_effect(axes: Axes, height: float, gap: Estimate) -> None:
     """One line: the interval, its middle, and both in figures at the right margin."""
     clear = abs(gap.mean) > gap.half_width
-    side = "cnn" if gap.mean < 0 else "vit"
-    colour = style.COLOURS[side if clear else "reference"]
+    colour = style.VIT if clear else style.GUIDE
     axes.errorbar(
         100 * gap.mean, height, xerr=100 * gap.half_width, fmt="o", color=colour, markersize=5,
         markerfacecolor=colour if clear else "white", capsize=2.5, elinewidth=1.2,
     )  # fmt: skip
-    axes.text(
-        1.02, height, points(gap), fontsize=7.5, va="center", transform=axes.get_yaxis_transform()
-    )
+    axes.text(1.02, height, points(gap), va="center", transform=axes.get_yaxis_transform())
 
 
 def finish(axes: Axes, table: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -49,22 +48,24 @@ def draw_arms(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figu
     import matplotlib.pyplot as plt
 
     there = [member for member in experiment.members if _finished(table, member.name)]
-    colours = dict(zip([m.name for m in there], itertools.cycle(style.SERIES), strict=False))
+    looks = style.looks_of(experiment.members, study.plan.arms[study.plan.base].settings)
     drawing, (left, right) = plt.subplots(
         1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
     )
-    draw_accuracies(left, study, experiment, table, colours)
+    draw_accuracies(left, study, experiment, table, looks)
     curves = study.histories(experiment)
     for member in there:
         mine = curves[curves["arm"] == member.name].groupby("samples")["val_accuracy"]
-        mean = 100 * mine.mean()
-        right.plot(mean.index, mean, color=colours[member.name], marker="o", markersize=3)
+        mean, look = 100 * mine.mean(), looks[member.name]
+        right.plot(mean.index, mean, **look.plot, markersize=3.5)
         right.fill_between(
-            mean.index, 100 * mine.min(), 100 * mine.max(), color=colours[member.name], alpha=0.15
-        )
+            mean.index, 100 * mine.min(), 100 * mine.max(), color=look.colour, alpha=0.15,
+            linewidth=0,
+        )  # fmt: skip
     right.set(xlabel="training images seen", ylabel="validation accuracy (%)")
     right.xaxis.set_major_locator(plt.MaxNLocator(4))
     right.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    style.set_apart(drawing)
     return drawing
 
 
@@ -73,7 +74,11 @@ def _finished(table: pd.DataFrame, arm: str) -> bool:
 
 
 def draw_accuracies(
-    axes: Axes, study: Study, experiment: Experiment, table: pd.DataFrame, colours: dict[str, str]
+    axes: Axes,
+    study: Study,
+    experiment: Experiment,
+    table: pd.DataFrame,
+    looks: dict[str, style.Look],
 ) -> None:
     """One line per arm: seeds as dots, mean and 95 % interval; arms not run are named."""
     labels = []
@@ -82,16 +87,21 @@ def draw_accuracies(
         if not row["seeds"]:
             axes.text(0.02, height, "not run", va="center", transform=axes.get_yaxis_transform())
             continue
-        colour = colours[row["arm"]]
+        look = looks[row["arm"]]
         seeds = study.accuracy_by_seed(experiment, row["arm"]).values()
         axes.scatter(
-            [100 * value for value in seeds], [height] * row["seeds"], s=16, color=colour, alpha=0.5
+            [100 * value for value in seeds],
+            [height] * row["seeds"],
+            s=16,
+            color=look.colour,
+            alpha=0.5,
+            linewidth=0,
         )
         half = row["test_accuracy_half_width"]
         reach = 0 if math.isnan(half) else half
         axes.errorbar(
-            100 * row["test_accuracy"], height, xerr=100 * reach, fmt="D", color=colour,
-            markersize=5, capsize=3,
+            100 * row["test_accuracy"], height, xerr=100 * reach, fmt=look.marker,
+            color=look.colour, markersize=5, capsize=3,
         )  # fmt: skip
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

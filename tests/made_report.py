@@ -100,7 +100,8 @@ def make_project(folder: Path) -> Path:
     report = folder / "report"
     report.mkdir()
     shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
-    for name in ("style.css", "_quarto.yml", "quarto.css", "decimals.lua", "quarto.lua", "quarto.typ"):
+    filters = ("decimals.lua", "quarto.lua")
+    for name in ("style.css", "_quarto.yml", "quarto.css", *filters, "quarto.typ"):
         shutil.copyfile(ROOT / "report" / name, report / name)
     chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
     (report / "report.qmd").write_text(

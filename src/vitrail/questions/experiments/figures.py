@@ -50,7 +50,7 @@ def draw_arms(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figu
     there = [member for member in experiment.members if _finished(table, member.name)]
     looks = style.looks_of(experiment.members, study.plan.arms[study.plan.base].settings)
     drawing, (left, right) = plt.subplots(
-        1, 2, figsize=(style.WIDTH, 0.9 + 0.36 * max(4, len(there)))
+        1, 2, figsize=(style.WIDTH, 0.9 + 0.3 * max(4, len(there)))
     )
     draw_accuracies(left, study, experiment, table, looks)
     curves = study.histories(experiment)
@@ -105,5 +105,23 @@ def draw_accuracies(
         )  # fmt: skip
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
+    draw_keys(axes, [looks.get(arm) for arm in table["arm"]])
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("test accuracy (%)")
+
+
+def draw_keys(axes: Axes, looks: list[style.Look | None]) -> None:
+    """The line of each arm between its name and the axis: the key to the curves beside it."""
+    from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)
+    beside = blended_transform_factory(inches, axes.transData)
+    for height, look in enumerate(looks):
+        if look:
+            axes.plot(
+                [-0.34, -0.06], [height, height], color=look.colour, linestyle=look.line,
+                transform=beside, clip_on=False, scalex=False, scaley=False,
+            )  # fmt: skip
+    axes.tick_params(axis="y", pad=28)

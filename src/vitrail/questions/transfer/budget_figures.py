@@ -89,6 +89,7 @@ def gains(table: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(FixedLocator(TICKS))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        axes.margins(x=0.1)
         axes.set_title(f"{budget:,} labels")
         axes.grid(axis="y", visible=False)
     panels[0][0].set_yticks(range(len(methods)), [labels[method] for method in methods])

@@ -138,6 +138,7 @@ def test_a_figure_is_saved_at_the_width_and_in_the_sizes_of_the_house(tmp_path: 
     import matplotlib.pyplot as plt
 
     style.use()
+    opened = plt.get_fignums()
     for width in (style.WIDTH, style.HALF):
         drawing, axes = plt.subplots(figsize=(width, 2))
         axes.set(title="a title", xlabel="x")
@@ -153,4 +154,4 @@ def test_a_figure_is_saved_at_the_width_and_in_the_sizes_of_the_house(tmp_path: 
     with pytest.raises(ValueError, match=r"small.svg: '0.0' is 7 pt, not 8 or 9"):
         style.save(drawing, tmp_path / "small.svg")
     assert [file.name for file in tmp_path.iterdir()] == ["right.svg"]
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == opened

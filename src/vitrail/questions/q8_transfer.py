@@ -78,7 +78,7 @@ def add_networks(study: Study, result: Answer) -> None:
         result.data["learning_curves"],
         style.looks_of(experiment.members, study.plan.arms[study.plan.base].settings),
     )
-    result.tables["learning_curves"] = curves_markdown()
+    result.tables["learning_curves"] = curves_markdown(result.data["cost"])
     result.data["mcnemar"] = head_to_head(study, experiment)
     result.tables["mcnemar"] = mcnemar_markdown(result.data["mcnemar"])
 

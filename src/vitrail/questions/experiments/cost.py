@@ -118,6 +118,7 @@ def section(table: pd.DataFrame, decided: list[Claim]) -> str:
     """The picture with how to read it, in Markdown; nothing where nothing ran."""
     if table.empty:
         return "<!-- no run to draw -->"
+    lowest = table.sort_values("error").iloc[0]
     drawing = markdown(
         STEM,
         "cost",
@@ -127,7 +128,8 @@ def section(table: pd.DataFrame, decided: list[Claim]) -> str:
         "base ViT; open: the short budget of the ablations. Compare filled points with filled "
         "ones, open with open. Letters: the ViTs at full budget, and the best and the worst of the "
         "others.",
-        "Three scatter plots of test error, against parameters, multiply-accumulates and speed.",
+        "Three scatter plots of test error, against parameters, multiply-accumulates and speed. "
+        f"The lowest point is {lowest['label']}, with an error of {lowest['error']:.2g} %.",
     )
     return f"""#### Accuracy against cost {{#sec-q6-cost}}
 

@@ -136,7 +136,9 @@ def section(stem: str, table: pd.DataFrame, claims: list[Claim]) -> str:
         "named in the heading, in points; mean and 95 % interval of the differences paired by "
         "seed. Filled: the interval excludes zero. The axis is linear between "
         f"−{LINEAR:g} and {LINEAR:g} and logarithmic beyond.",
-        "The arms of all experiments, each with a point and an interval beside a line at zero.",
+        f"A row for each of {len(table)} arms with a point and an interval beside a line at zero: "
+        f"{(decided(table)['difference'] < 0).sum()} intervals lie wholly left of it, "
+        f"{(decided(table)['difference'] > 0).sum()} wholly right of it.",
     )
     return f"""@fig-q6-effects puts the single choices side by side. {clear} of
 {counted(len(table), "interval")} {"excludes" if clear == 1 else "exclude"} zero; if no choice

@@ -30,17 +30,37 @@ def draw(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
     return draw_arms(study, experiment, table)
 
 
-def words(experiment: Experiment) -> tuple[str, str]:
-    """How to read the figure: for its caption, and for those who cannot see it."""
+def words(experiment: Experiment, table: pd.DataFrame) -> tuple[str, str]:
+    """What the figure means and how to read it, and what is seen, for those who cannot see it."""
     if len(experiment.factors) == 2:
-        return grid_figure.words(experiment)
-    arms = ", ".join(member.label for member in experiment.members)
+        return grid_figure.words(experiment, table)
     return (
-        "Left: test accuracy of each seed (dots), their mean (diamond) and its 95 % interval. "
-        "Right: validation accuracy while training in the same colours, mean and range of the "
-        "seeds.",
-        f"Two panels comparing {arms}: accuracies with intervals, and learning curves.",
+        f"{extremes(table)}Left: test accuracy of each seed (dots), their mean and its 95 % "
+        "interval; arms whose intervals overlap widely are not told apart. Right: validation "
+        "accuracy while training, mean and range of the seeds, in the lines of the left panel.",
+        f"Left, a marker with an interval for each arm, {ranking(table)}. Right, the curve of "
+        "validation accuracy of each arm against the images seen.",
     )
+
+
+def ranking(table: pd.DataFrame) -> str:
+    """The arms of `experiments.summarise` in the order of their marks, as they are seen."""
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy", ascending=False, kind="stable")
+    if ran.empty:
+        return "none of which ran"
+    places = [
+        f"{row['label']} at {100 * row['test_accuracy']:.1f} %" for row in ran.to_dict("records")
+    ]
+    return f"from the highest to the lowest: {', '.join(places)}"
+
+
+def extremes(table: pd.DataFrame) -> str:
+    """The arms with the highest and the lowest mean; nothing where fewer than two ran."""
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy", ascending=False, kind="stable")
+    if len(ran) < 2:
+        return ""
+    best, worst = ran.iloc[0], ran.iloc[-1]
+    return f"The highest mean is that of *{best['label']}*, the lowest that of *{worst['label']}*. "
 
 
 def draw_arms(study: Study, experiment: Experiment, table: pd.DataFrame) -> Figure:
@@ -116,7 +136,8 @@ def draw_keys(axes: Axes, looks: list[style.Look | None]) -> None:
 
     figure = axes.get_figure(root=True)
     assert figure is not None
-    inches = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)
+    corner = ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]  # any transform
+    inches = figure.dpi_scale_trans + corner
     beside = blended_transform_factory(inches, axes.transData)
     for height, look in enumerate(looks):
         if look:

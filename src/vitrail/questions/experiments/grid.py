@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 COLOURS = "Blues"
 
 
-def words(experiment: Experiment) -> tuple[str, str]:
-    """How to read the figure: for its caption, and for those who cannot see it."""
+def words(experiment: Experiment, table: pd.DataFrame) -> tuple[str, str]:
+    """What the figure means and how to read it, and what is seen, for those who cannot see it."""
     rows, columns = experiment.factors
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy", kind="stable")
+    ends = ""
+    if len(ran) > 1:
+        ends = f", darkest for {ran.iloc[-1]['label']}, palest for {ran.iloc[0]['label']}"
     reference = experiment.member(experiment.reference).label
     return (
         f"Left: mean test accuracy in % and the half width of its 95 % interval for every "
         f"combination; the frame marks the reference ({reference}). Right: the same accuracies "
-        f"against the work of a forward pass, one line per {rows}, each point with its {columns}.",
-        f"A heat map of accuracies over {rows} and {columns}, and the same accuracies against "
-        "multiply-accumulates.",
+        f"against the work of a forward pass, one line per {rows}, each point with its {columns}: "
+        "of two points above each other the upper one spends the same work better.",
+        f"A heat map of accuracies over {rows} and {columns}{ends}. Beside it a line for each "
+        f"{rows} with the same accuracies against multiply-accumulates.",
     )
 
 

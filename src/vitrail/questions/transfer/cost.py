@@ -142,9 +142,9 @@ def _t(seeds: int) -> float:
     return float(t.ppf(0.5 + CONFIDENCE / 2, seeds - 1)) if seeds > 1 else math.nan
 
 
-def curves_markdown() -> str:
-    """The figure with how to read it."""
-    from vitrail.questions.experiments.figures import markdown
+def curves_markdown(table: pd.DataFrame) -> str:
+    """The figure with how to read it; `table` is that of `cost_table`."""
+    from vitrail.questions.experiments.figures import markdown, ranking
 
     return markdown(
         "q8_transfer",
@@ -153,5 +153,6 @@ def curves_markdown() -> str:
         "Accuracy on the validation split while training, mean of the seeds and its 95 % interval: "
         "left against the images seen, right against the seconds of training (logarithmic). Up and "
         "to the left is better.",
-        "Two panels of learning curves of all arms, against images and against seconds.",
+        "The same curves of validation accuracy in two panels, against images and against "
+        f"seconds. Test accuracies, {ranking(table)}.",
     )

@@ -242,7 +242,7 @@ def test_quarto_gives_the_same_numbers(project: Path) -> None:
     html, pdf = built(project, "quarto")
     words = words_of(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
     assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    assert "after Vaswani (2017) and (Vaswani 2017, p. 3)" in words
     for text in (
         "Figure 1. Slope matters at 91.20 % ± 0.30.",
         "Figure 2. Two views.",

@@ -32,7 +32,7 @@ def test_page_understands_every_construct(project: Path) -> None:
     words = words_of(html)
     assert "91.20 % ± 0.30 of them." in words
     assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, p. 3)" in words
     assert "Made by the built-in route (pandoc " in words and "on 60,000." in words
     assert "Figure 1. Slope matters at 91.20 % ± 0.30." in words
     assert "(a) One head" in words and "Figure 2. Two views." in words
@@ -64,7 +64,7 @@ def test_pdf_has_the_same_numbers(project: Path) -> None:
     done = subprocess.run(["pdftotext", pdf, "-"], capture_output=True, text=True, check=True)
     words = " ".join(done.stdout.replace("\u00a0", " ").split())
     assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, p. 3)" in words
     for text in ("Figure 1. Slope", "(a) One head", "Table 2. Tokens", "91.20 % ± 0.30 of them"):
         assert text in words
     for text in ("On scale", "Inside the fold.", "src/a.py:2", "ANSWER", "supported"):

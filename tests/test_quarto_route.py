@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from made_report import add, built, make_project, words_of
+from made_report import RENDERS, add, built, make_project, words_of
 from vitrail.errors import VitrailError
 from vitrail.report.builtin import find_pandoc
 from vitrail.report.check import remote_loads

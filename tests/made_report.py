@@ -101,12 +101,13 @@ def make_project(folder: Path) -> Path:
     report.mkdir()
     shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
     filters = ("decimals.lua", "quarto.lua")
-    for name in ("style.css", "_quarto.yml", "quarto.css", *filters, "quarto.typ"):
+    styles = ("citations.csl", "style.css", "quarto.css", "quarto.typ")
+    for name in ("_quarto.yml", *filters, *styles):
         shutil.copyfile(ROOT / "report" / name, report / name)
     chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
     (report / "report.qmd").write_text(
         '---\ntitle: "A & B"\nsubtitle: "sub"\nabstract: |\n  With $N^2$.\nlang: en\n'
-        "bibliography: references.bib\n---\n\n"
+        "bibliography: references.bib\ncsl: citations.csl\n---\n\n"
         "## In short {#sec-short .unnumbered}\n\nMade by {{< var report.route >}} "
         "({{< var report.versions >}}), on {{< var study.images >}}.\n\n"
         + "\n".join(chapters)

@@ -39,6 +39,7 @@ local function check_figure(figure)
   keep_out(image, "a figure", "a footnote", "a caption")
   check("Figure", figure)
   check_image("Figure", image)
+  if not image.attributes["fig-alt"] then problem(image.src, "say in fig-alt what is to be seen in " .. image.src) end
   inside("a caption", figure.caption.long, filter)
   return nil, false
 end

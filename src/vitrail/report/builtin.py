@@ -83,15 +83,32 @@ def render_builtin(build: Path, text: Text, styles: Path) -> None:
     _write_pdf(build, text, styles)
 
 
+def check_sources(build: Path, text: Text, styles: Path, pandoc: list[str] | None = None) -> None:
+    """Look for what the other route would only warn about, without rendering.
+
+    Args:
+        build, text, styles: as for `render_builtin`.
+        pandoc: the command to use where there is no wheel.
+
+    Raises:
+        VitrailError: as `render_builtin`.
+    """
+    _prepare(build, text, styles)
+    found = find_pandoc()
+    command = [str(found)] if found else pandoc or []
+    _pandoc(build, text, styles, ["--to=html5", "--mathml"], command)
+
+
 def _prepare(build: Path, text: Text, styles: Path) -> None:
     (build / "report.md").write_text(str(text), encoding="utf-8")
     write_for_filter(styles, build)
 
 
-def _pandoc(build: Path, text: Text, styles: Path, options: list[str]) -> None:
-    pandoc = find_pandoc()
+def _pandoc(
+    build: Path, text: Text, styles: Path, options: list[str], pandoc: list[str] | None = None
+) -> None:
     command = [
-        str(pandoc),
+        *(pandoc or [str(find_pandoc())]),
         "report.md",
         "--from=markdown",
         "--standalone",

@@ -94,6 +94,8 @@ def render(
     variables = yaml.safe_load((build / "_variables.yml").read_text(encoding="utf-8"))
     text = expand(build / "report.qmd", variables)
     if route.name == "quarto":
+        quarto.check_settings(build)
+        builtin.check_sources(build, text, source / "_builtin", [route.command, "pandoc"])
         quarto.render_quarto(build, route.command)
     else:
         builtin.render_builtin(build, text, source / "_builtin")

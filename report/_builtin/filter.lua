@@ -81,6 +81,8 @@ local function division(div)
     return floats.grid(floats.columns_of(div), cells)
   end
   div.content = inside(div.content)
+  -- An interactive view is for the page alone; in the PDF its figure stands there as any other.
+  if not html and div.classes:includes("explore") then return div.content end
   if html or #div.classes == 0 or div.identifier == "refs" then return { div } end
   local out = pandoc.Blocks({ raw("#" .. div.classes[1] .. "[") })
   if div.identifier ~= "" then out:insert(raw('#metadata("") <' .. div.identifier .. ">")) end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class Answer:
         data: name -> further frame; saved as <name>.csv.
         short: the answer for a reader of the opening page alone, in one or two sentences.
         key: its most telling number.
+        explore: view of `vitrail.views` -> its data; saved as explore/<view>.json.
     """
 
     sentence: str
@@ -56,10 +58,11 @@ class Answer:
     data: dict[str, pd.DataFrame] = field(default_factory=dict)
     short: str = ""
     key: Key = Key("", "")
+    explore: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write everything below `folder`; leftovers of an earlier config go away."""
-        for part in ("figures", "tables"):
+        for part in ("figures", "tables", "explore"):
             shutil.rmtree(folder / part, ignore_errors=True)
         for name, figure in self.figures.items():
             style.save(figure, folder / "figures" / f"{name}.svg")
@@ -68,6 +71,9 @@ class Answer:
             write_text(folder / "tables" / f"{name}.md", text.strip() + "\n")
         for name, frame in {"table": self.table, **self.data}.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        for view, content in self.explore.items():
+            text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            write_text(folder / "explore" / f"{view}.json", text + "\n")
         write_json(folder / "numbers.json", self.numbers)
         write_json(folder / "claims.json", [claim.row() for claim in self.claims])
         write_text(folder / "answer.md", self.sentence.strip() + "\n")

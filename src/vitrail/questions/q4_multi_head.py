@@ -29,6 +29,7 @@ from vitrail.questions.experiments.common import (
     findings_markdown,
     key_difference,
 )
+from vitrail.questions.explore.attention import attention
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
 
@@ -82,6 +83,7 @@ def answer(study: Study) -> Answer:
             "found_rollout": findings_markdown([ink]),
         },
         data={"attention": measures},
+        explore={"attention": attention(study)},
     )
     add(study, result, "q4_multi_head")
     result.sentence = sentence(heads, head_width(settings), width, proofs[0], found(study))

@@ -13,6 +13,7 @@ from vitrail.claims import Claim, holds
 from vitrail.questions.answer import Answer, Key
 from vitrail.questions.experiments import cost, effects
 from vitrail.questions.experiments.common import add, error_count, findings_markdown, mean_of
+from vitrail.questions.explore import effects as effects_view
 from vitrail.questions.headline.add import add_headline
 from vitrail.questions.positions import embedding as positions
 from vitrail.questions.positions.shuffle_page import add_patch_shuffle
@@ -123,6 +124,7 @@ def add_comparisons(
     matter = effects.positions_matter_most(study, STEM)
     result.claims += matter
     result.data["effects"] = changes
+    result.explore["effects"] = effects_view.effects(study, STEM, changes)
     result.tables["effects"] = effects.section(STEM, changes, matter)
     if len(changes):
         result.figures["effects"] = effects.draw(changes)

@@ -25,6 +25,7 @@ from vitrail.questions.complexity.ways_tables import (
     training_markdown,
 )
 from vitrail.questions.experiments.common import add
+from vitrail.questions.explore import reduction as reduction_view
 from vitrail.questions.study import Study
 from vitrail.scaling import Slope
 from vitrail.settings import IMAGE_SIZE
@@ -92,6 +93,7 @@ def _add_reduction(study: Study, result: Answer) -> None:
         "reduction": reduction.draw_curves(table),
         "reduction_pictures": reduction.draw_pictures(study.folder),
     }
+    result.explore["reduction"] = reduction_view.reduction(study)
     result.numbers["reduction"] = reduction.numbers(table, facts)
     result.claims += reduction.claims(table, reduction.read_right(study.folder))
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.report.constructs import write_for_filter
+from vitrail.report.explore import PAGE_PART, STYLE
 from vitrail.report.source import Text
 
 # pandoc 3.8 brought --syntax-highlighting, the wheel typst 0.15 the timestamp.
@@ -149,10 +150,10 @@ def _pandoc_says(text: Text, stderr: str) -> str:
 def _write_html(build: Path, text: Text, styles: Path) -> None:
     style = "\n".join(
         file.read_text(encoding="utf-8")
-        for file in (build / "style.css", styles / "page.css")
+        for file in (build / "style.css", build / STYLE, styles / "page.css")
         if file.is_file()
     )
-    options = {"style": style}
+    options = {"style": style, "explore": (build / PAGE_PART).read_text(encoding="utf-8")}
     (build / "page.json").write_text(json.dumps({"variables": options}), encoding="utf-8")
     _pandoc(
         build,

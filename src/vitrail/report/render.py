@@ -19,6 +19,7 @@ from vitrail.errors import VitrailError, run_command
 from vitrail.files import whole_folder
 from vitrail.report import builtin, quarto
 from vitrail.report.check import SECTIONS, check_html, check_pdf
+from vitrail.report.explore import write_page_part
 from vitrail.report.source import expand
 from vitrail.report.stage import stage
 
@@ -93,6 +94,7 @@ def render(
     build = stage(study, results, source, root, route.about(study))
     variables = yaml.safe_load((build / "_variables.yml").read_text(encoding="utf-8"))
     text = expand(build / "report.qmd", variables)
+    write_page_part(build, text)
     if route.name == "quarto":
         quarto.check_settings(build)
         builtin.check_sources(build, text, source / "_builtin", [route.command, "pandoc"])

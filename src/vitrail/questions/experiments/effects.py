@@ -147,7 +147,11 @@ its activation, heads and norms, is the matter of @sec-q2, @sec-q4 and @sec-q5.
 
 {findings_markdown(claims)}
 
+::: {{.explore view="effects"}}
+
 {drawing}
+
+:::
 """
 
 
@@ -185,13 +189,17 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def draw_effect(axes: Axes, height: float, gap: Estimate) -> None:
     """One line: the interval, its middle, and both in figures at the right margin."""
-    clear = abs(gap.mean) > gap.half_width
-    colour = style.VIT if clear else style.GUIDE
+    clear, colour = abs(gap.mean) > gap.half_width, colour_of(gap)
     axes.errorbar(
         100 * gap.mean, height, xerr=100 * gap.half_width, fmt="o", color=colour, markersize=5,
         markerfacecolor=colour if clear else "white", capsize=2.5, elinewidth=1.2,
     )  # fmt: skip
     axes.text(1.02, height, points(gap), va="center", transform=axes.get_yaxis_transform())
+
+
+def colour_of(gap: Estimate) -> str:
+    """The colour of the ViT where the interval excludes zero, that of helping lines elsewhere."""
+    return style.VIT if abs(gap.mean) > gap.half_width else style.GUIDE
 
 
 def finish(axes: Axes, table: pd.DataFrame) -> None:

@@ -2,8 +2,10 @@
 
 function mount(box) {
   const source = document.getElementById(`explore-${box.dataset.view}`);
-  const still = box.querySelector("img");
-  if (!source || !still) return;
+  const image = box.querySelector("figure img");
+  if (!source || !image) return; // a study with nothing to explore there
+  // The image with the box that it may stand in, whichever route made the page.
+  const still = [...image.closest("figure").children].find((part) => part.contains(image));
   const live = views[box.dataset.view](JSON.parse(source.textContent));
   const other = element("button", { type: "button", class: "x-other" }, "Show the printed figure");
   const frame = element("div", { class: "x-live" },

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from importlib import util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import (
+    DESK,
+    PHONE,
+    Open,
+    accessibility_faults,
+    image_faults,
+    link_faults,
+    width_faults,
+)
+from made_report import RENDERS
 from made_views import make_project
 from vitrail.report.render import render
 from vitrail.views import VIEWS
 
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-pytestmark = pytest.mark.skipif(
-    not (util.find_spec("pypandoc") and util.find_spec("typst")),
-    reason="the wheels pypandoc_binary and typst are not installed",
-)
+pytestmark = RENDERS
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +33,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project / "results" / "tiny" / "report" / "report.html"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """The system's Chromium; the tests skip, saying why, where it or Playwright is missing."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no browser here: none of {', '.join(NAMES)} is on PATH")
-    with api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chromium: Any, report: Path) -> Iterator[Any]:
-    """The page at the width of a desk; a word on the console or a request fails the test."""
-    found = chromium.new_page(viewport={"width": 1280, "height": 900})
-    told: list[str] = []
-    found.on("console", lambda message: told.append(message.text))
-    found.on("pageerror", lambda error: told.append(str(error)))
-    found.on("request", lambda request: told.append(request.url))
-    found.goto(report.as_uri())
-    yield found
-    found.close()
-    assert [one for one in told if not one.startswith(("data:", report.as_uri()))] == []
+def page(open_page: Open, report: Path) -> Iterator[Any]:
+    """The page at the width of a desk; an error or a request while it is used fails the test."""
+    with open_page(report) as it:
+        yield it.page
+        assert it.loading_faults() == []
 
 
 def said(view: Any) -> str:
@@ -93,12 +78,10 @@ def test_views_stand_in_their_figures(page: Any) -> None:
         assert not box.locator("img").is_visible() and box.locator(f".x-{view}").is_visible()
 
 
-def test_without_javascript_the_figures_stand_alone(chromium: Any, report: Path) -> None:
-    found = chromium.new_page(java_script_enabled=False)
-    found.goto(report.as_uri())
-    assert [image.is_visible() for image in found.locator("figure img").all()] == [True] * 3
-    assert found.locator(".x-live").count() == 0
-    found.close()
+def test_without_javascript_the_figures_stand_alone(open_page: Open, report: Path) -> None:
+    with open_page(report, java_script_enabled=False) as it:
+        assert [image.is_visible() for image in it.page.locator("figure img").all()] == [True] * 3
+        assert it.page.locator(".x-live").count() == 0
 
 
 def test_paper_gets_the_printed_figures(page: Any) -> None:
@@ -108,17 +91,13 @@ def test_paper_gets_the_printed_figures(page: Any) -> None:
 
 
 def test_one_broken_view_leaves_its_figure_and_the_others(
-    chromium: Any, report: Path, tmp_path: Path
+    open_page: Open, report: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.html"
     broken.write_text(report.read_text().replace('"arms":', '"legs":'))
-    found = chromium.new_page()
-    errors: list[str] = []
-    found.on("pageerror", lambda error: errors.append(str(error)))
-    found.goto(broken.as_uri())
-    assert len(errors) == 1 and found.locator(".x-live").count() == 2
-    assert found.locator("[data-view=effects] img").is_visible()
-    found.close()
+    with open_page(broken) as it:
+        assert len(it.said) == 1 and it.page.locator(".x-live").count() == 2
+        assert it.page.locator("[data-view=effects] img").is_visible()
 
 
 def test_attention_follows_digit_block_head_and_direction(attention: Any) -> None:
@@ -312,31 +291,22 @@ def test_intervals_stand_where_the_axis_says(effects: Any) -> None:
     assert middle[1] - at_zero == pytest.approx(unit / 4, abs=0.05)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_on_a_phone(chromium: Any, report: Path, scheme: str) -> None:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 800}, color_scheme=scheme, has_touch=True
-    )
-    found = context.new_page()
-    found.goto(report.as_uri())
-    assert found.evaluate("document.documentElement.scrollWidth") == 390
-    view = found.locator(".x-attention")
-    radio(view, "row 2, column 1").locator("xpath=..").tap()
-    assert "the patch in row 2, column 1 gives" in said(view)
-    wide = found.locator(".x-live *").evaluate_all(
-        "all => all.filter(e => e.getBoundingClientRect().right > 391).map(e => e.className)"
-    )
-    assert wide == []
-    context.close()
+def test_fingers_choose_on_a_phone(open_page: Open, report: Path) -> None:
+    with open_page(report, PHONE, has_touch=True) as it:
+        view = it.page.locator(".x-attention")
+        radio(view, "row 2, column 1").locator("xpath=..").tap()
+        assert "the patch in row 2, column 1 gives" in said(view)
+        it.page.locator(".x-arm", has_text="post").tap()
+        assert "Norm: post" in it.page.get_by_role("tooltip").inner_text()
+        assert width_faults(it) == []
 
 
+@pytest.mark.parametrize("width", [PHONE, DESK])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(chromium: Any, report: Path, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here")
-    found = chromium.new_page(color_scheme=scheme)
-    found.goto(report.as_uri())
-    found.locator(".x-arm").first.focus()
-    results = axe.Axe().run(found, context=".explore").response["violations"]
-    serious = [rule["id"] for rule in results if rule["impact"] in ("serious", "critical")]
-    assert serious == [], [node["html"] for rule in results for node in rule["nodes"]]
-    found.close()
+def test_views_keep_the_promises_of_the_page(
+    open_page: Open, report: Path, width: int, scheme: str
+) -> None:
+    with open_page(report, width, scheme) as it:
+        it.page.locator(".x-arm").first.focus()
+        for faults in (accessibility_faults, width_faults, image_faults, link_faults):
+            assert faults(it) == []

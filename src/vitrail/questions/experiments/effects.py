@@ -141,7 +141,8 @@ def section(stem: str, table: pd.DataFrame, claims: list[Claim]) -> str:
         f"{(decided(table)['difference'] > 0).sum()} wholly right of it.",
     )
     return f"""@fig-q6-effects puts the single choices side by side; in the HTML
-edition it tells the values of every seed. {clear} of {counted(len(table), "interval")} {"excludes" if clear == 1 else "exclude"} zero; if no choice
+edition it tells the values of every seed. {clear} of
+{counted(len(table), "interval")} {"excludes" if clear == 1 else "exclude"} zero; if no choice
 mattered at all, about {chance:.1g} of them would do so by chance. What is chosen inside the block,
 its activation, heads and norms, is the matter of @sec-q2, @sec-q4 and @sec-q5.
 

@@ -13,6 +13,7 @@ import pytest
 
 from vitrail.report.render import render
 from vitrail.report.stage import STEMS
+from vitrail.views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,7 +100,8 @@ def make_project(folder: Path) -> Path:
     """A small project: sources, one code region, products of the eight questions."""
     report = folder / "report"
     report.mkdir()
-    shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
+    for name in ("_builtin", "explore"):
+        shutil.copytree(ROOT / "report" / name, report / name)
     filters = ("decimals.lua", "quarto.lua")
     styles = ("citations.csl", "style.css", "quarto.css", "quarto.typ")
     for name in ("_quarto.yml", *filters, *styles):
@@ -125,6 +127,10 @@ def make_project(folder: Path) -> Path:
         (made / "numbers.json").write_text(
             json.dumps({"base": {"accuracy": f"9{number}.20 % ± 0.30", "tokens": "17"}})
         )
+    for view, stem in VIEWS.items():  # nothing to explore: the figures stand alone
+        made = folder / "results" / "tiny" / stem / "explore"
+        made.mkdir()
+        (made / f"{view}.json").write_text("null\n")
     (folder / "results" / "tiny" / "study").mkdir()
     (folder / "results" / "tiny" / "study" / "numbers.json").write_text('{"images": "60,000"}')
     (report / "q1_patch_embedding.qmd").write_text(RICH)

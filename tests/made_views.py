@@ -41,7 +41,7 @@ def attention_data() -> dict[str, Any]:
         "blocks": 2, "heads": 2, "tokens": 5, "prefix": 1, "pixels": 28,
         "images": packed(digits(2)), "labels": [0, 1], "read": [0, 7],
         "weights": packed(np.rint(WHOLE * weights).astype(np.uint16)), "top": 0.6,
-        "colours": heat_colours(), "query": "#ff3b30",
+        "colours": heat_colours(), "mark": "#e0245e",
     }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def reduction_data() -> dict[str, Any]:
             setting("prune", "r = 1", 0.75),
         ],
         "blocks": 2, "patches": 4, "pixels": 28, "images": packed(digits(2)), "labels": [0, 1],
-        "roots": packed(roots.astype(np.uint16)),
+        "roots": packed(roots.astype(np.uint16)), "mark": "#e0245e",
     }  # fmt: skip
 
 

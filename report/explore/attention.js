@@ -66,7 +66,7 @@ views.attention = (data) => {
     const still = "non-scaling-stroke", lines = ["x-under", "x-over"].map((name) =>
       drawn("path", { class: name, "vector-effect": still, transform: `translate(${shift})` }));
     const query = drawn("rect", {
-      width: patch, height: patch, class: "x-query", stroke: data.query, "vector-effect": still,
+      width: patch, height: patch, class: "x-query", stroke: data.mark, "vector-effect": still,
     });
     const size = Math.min(1.7, 0.36 * patch);
     const written = Array.from({ length: tokens }, (_, token) => {

@@ -60,7 +60,7 @@ views.reduction = (data) => {
         node.append(drawn("rect", { ...box, class: "x-merged", fill: tone.get(root) }));
       }
       if (root === marked && root !== GONE) {
-        above.push(drawn("rect", { ...box, class: "x-marked" }));
+        above.push(drawn("rect", { ...box, class: "x-marked", stroke: data.mark }));
       }
     });
     node.append(drawn("path", { class: "x-border", d: borders(found) }), ...above);

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from vitrail import style
-from vitrail.questions.attention.maps import QUERY
 from vitrail.questions.attention.measures import maps_of
 from vitrail.questions.explore import BUDGET, packed
 from vitrail.questions.study import Study
@@ -45,7 +44,7 @@ def attention(study: Study) -> dict[str, Any] | None:
         "weights": packed(np.rint(WHOLE * maps).astype(np.uint16)),
         "top": round(float(maps.max()), 4),
         "colours": heat_colours(),
-        "query": QUERY,
+        "mark": style.MARK,
     }
 
 

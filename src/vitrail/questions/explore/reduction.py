@@ -11,7 +11,7 @@ from vitrail import style
 from vitrail.files import read_json
 from vitrail.questions.complexity.reduction import (
     LEARNED,
-    MARKERS,
+    LOOKS,
     NAMES,
     facts,
     loss_words,
@@ -54,7 +54,7 @@ def reduction(study: Study) -> dict[str, Any] | None:
     if not digits:
         return None
     return {
-        "ways": [[way, NAMES[way]] for way in MARKERS if way in set(table["way"])],
+        "ways": [[way, NAMES[way]] for way in LOOKS if way in set(table["way"])],
         "settings": [
             words(row, rows[0], one.logits[:digits].argmax(dim=1).tolist())
             for row, one in zip(rows, passed, strict=True)
@@ -65,7 +65,7 @@ def reduction(study: Study) -> dict[str, Any] | None:
         "images": packed(raw[:digits]),
         "labels": list(range(digits)),
         "roots": packed(roots[:, :digits]),
-        "colours": style.SERIES,
+        "mark": style.MARK,
     }
 
 

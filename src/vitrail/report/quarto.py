@@ -66,7 +66,6 @@ def check_settings(build: Path) -> None:
     if "columns" in settings or "columns" in typ:
         told.append("columns would set the PDF in columns")
     named = [*settings["filters"], *html["css"], typ["include-before-body"]]
-    named += [html["include-after-body"]] if "include-after-body" in html else []
     told += [f"the file {name} is not there" for name in named if not (build / name).is_file()]
     if told:
         raise VitrailError(f"_quarto.yml: {'; '.join(told)}")

@@ -230,7 +230,7 @@ def test_files_that_quarto_is_told_to_read_are_staged(project: Path) -> None:
     html, typ = settings["format"]["html"], settings["format"]["typst"]
     named = [*html["css"], *settings["filters"], typ["include-before-body"]]
     build = stage("tiny", project / "results", project / "report", project)
-    assert len(named) == 4 and all((build / name).is_file() for name in named)
+    assert len(named) == 5 and all((build / name).is_file() for name in named)
     # For Quarto's Typst format this is the number of columns on a page.
     assert "columns" not in settings and "columns" not in typ
 

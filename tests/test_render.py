@@ -286,3 +286,21 @@ def test_command_prints_one_line(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"vitrail: .* the built-in route \(.*\) in \d+\.\d s\n", done.stdout)
     assert done.stderr == ""  # nothing kept the PDF from being PDF/UA
+
+
+@RENDERS
+def test_the_first_figure_of_a_chapter_leaves_its_head_to_the_heading(project: Path) -> None:
+    """Figures of the PDF float; one that floats to the head of a page would stand above it."""
+    picture = "![{0}](figures/q1_patch_embedding/a.svg){{#fig-{0} fig-alt=seen}}\n\n"
+    for stem in ("q2_mlp", "q3_self_attention"):
+        text = f"## On {stem} {{#sec-{stem[:2]}}}\n\n"
+        text += picture.format(f"first-{stem[:2]}") + picture.format(f"second-{stem[:2]}")
+        (project / "report" / f"{stem}.qmd").write_text(text)
+    built(project)
+    typst = (project / "results" / "tiny" / "report_build" / "report.typ").read_text()
+    assert "#show figure.where(kind: image): set figure(placement: auto)" in typst
+    assert "place.flush()" in typst  # nothing floats into the next chapter
+    for stem in ("q2", "q3"):
+        chapter = typst.split(f"= On {stem}")[1]
+        figures = re.findall(r"#figure\((placement: bottom, )?kind: image", chapter)[:2]
+        assert figures == ["placement: bottom, ", ""]

@@ -21,6 +21,7 @@ local section_numbers = { 0, 0, 0, 0, 0, 0 }
 
 local function number_section(header)
   local level = math.max(header.level - top_level + 1, 1)
+  if level == 1 then floats.new_chapter() end
   header.level = html and level + 1 or level
   if header.classes:includes("unnumbered") then
     register(header.identifier)

@@ -7,6 +7,10 @@ local register, next_number, prefix_of = common.register, common.next_number, co
 local image_of, as_figure = common.image_of, common.as_figure
 local M = {}
 
+local first_of_chapter = true
+
+function M.new_chapter() first_of_chapter = true end
+
 -- One captioned box; `number` is nil when nothing can refer to it.
 local function float(kind, id, number, caption, body)
   local out = pandoc.Blocks({})
@@ -27,7 +31,9 @@ local function float(kind, id, number, caption, body)
     return out
   end
   local kinds = { fig = "image", tbl = "table", sub = '"sub"' }
-  local start = "#figure(kind: " .. kinds[kind] .. ", supplement: [" .. (words[kind] or "") ..
+  local foot = kind == "fig" and first_of_chapter and "placement: bottom, " or ""
+  if kind == "fig" then first_of_chapter = false end
+  local start = "#figure(" .. foot .. "kind: " .. kinds[kind] .. ", supplement: [" .. (words[kind] or "") ..
     "], numbering: " .. (number and '_ => "' .. number .. '"' or "none") .. ", caption: "
   if number or #caption > 0 then
     out:extend({ raw(start .. "["), pandoc.Plain(caption), raw("])[") })

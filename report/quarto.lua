@@ -40,6 +40,7 @@ return {
     Table = function(tbl) return own_widths(tbl):walk(breakable) end,
     Div = function(div)
       local kind = div.classes[1]
+      if kind == "explore" then return div.content end
       if not boxes[kind] then return nil end
       div.content:insert(1, block("#" .. kind .. "["))
       div.content:insert(block("]" .. (div.identifier ~= "" and " <" .. div.identifier .. ">" or "")))

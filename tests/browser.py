@@ -142,7 +142,9 @@ def image_faults(it: Opened) -> list[str]:
               await img.decode().catch(() => {})
               const box = img.getBoundingClientRect()
               if (!img.complete || !img.naturalWidth) faults.push(`${name} did not load`)
-              else if (box.width < 8 || box.height < 8) faults.push(`${name} takes no room`)
+              // The printed figure waits behind its interactive view.
+              else if (!img.closest('[hidden]') && (box.width < 8 || box.height < 8))
+                faults.push(`${name} takes no room`)
               if (ours && !(img.getAttribute('width') && img.getAttribute('height')))
                 faults.push(`${name} keeps no room free while it loads`)
               const decoration = img.closest('[aria-hidden=true]') || img.role === 'presentation'

@@ -14,6 +14,7 @@ import pytest
 
 from vitrail.report.render import render
 from vitrail.report.stage import STEMS
+from vitrail.views import VIEWS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -109,20 +110,16 @@ def make_project(folder: Path) -> Path:
     """A small project: sources, one code region, products of the eight questions."""
     report = folder / "report"
     report.mkdir()
-    shutil.copytree(ROOT / "report" / "_builtin", report / "_builtin")
-    for name in (
-        "style.css",
-        "_quarto.yml",
-        "quarto.css",
-        "quarto.typ",
-        "quarto.lua",
-        "sources.lua",
-    ):
+    for name in ("_builtin", "explore"):
+        shutil.copytree(ROOT / "report" / name, report / name)
+    filters = ("decimals.lua", "quarto.lua", "sources.lua")
+    styles = ("citations.csl", "style.css", "quarto.css", "quarto.typ")
+    for name in ("_quarto.yml", *filters, *styles):
         shutil.copyfile(ROOT / "report" / name, report / name)
     chapters = [f"{{{{< include {stem}.qmd >}}}}\n" for stem in STEMS]
     (report / "report.qmd").write_text(
         '---\ntitle: "A & B"\nsubtitle: "sub"\nabstract: |\n  With $N^2$.\nlang: en\n'
-        "bibliography: references.bib\n---\n\n"
+        "bibliography: references.bib\ncsl: citations.csl\n---\n\n"
         "## In short {#sec-short .unnumbered}\n\nMade by {{< var report.route >}} "
         "({{< var report.versions >}}), on {{< var study.images >}}.\n\n"
         + "\n".join(chapters)
@@ -142,6 +139,10 @@ def make_project(folder: Path) -> Path:
         (made / "numbers.json").write_text(
             json.dumps({"base": {"accuracy": f"9{number}.20 % ± 0.30", "tokens": "17"}})
         )
+    for view, stem in VIEWS.items():  # nothing to explore: the figures stand alone
+        made = folder / "results" / "tiny" / stem / "explore"
+        made.mkdir()
+        (made / f"{view}.json").write_text("null\n")
     (folder / "results" / "tiny" / "study").mkdir()
     (folder / "results" / "tiny" / "study" / "numbers.json").write_text('{"images": "60,000"}')
     (report / "q1_patch_embedding.qmd").write_text(RICH)

@@ -61,9 +61,15 @@ def reduction_table() -> pd.DataFrame:
 
 
 def write_steps(
-    folder: Path, execution: pd.DataFrame | None = None, peaks: dict[str, float] | None = None
+    folder: Path,
+    execution: pd.DataFrame | None = None,
+    peaks: dict[str, float] | None = None,
+    run: str = MACHINE["run"],
 ) -> None:
-    """What Q7 reads in results/<study>, beside its clock; `peaks` in MiB by arm id."""
+    """What Q7 reads in results/<study>, beside its clock; `peaks` in MiB by arm id.
+
+    `run` is the run whose tokens were reduced, a network of one block.
+    """
     memory = pd.DataFrame({"arm_id": [*(peaks or {})], "peak_mib": [*(peaks or {}).values()]})
     for path, table in {
         "execution/ways.csv": execution_table() if execution is None else execution,
@@ -74,7 +80,9 @@ def write_steps(
         file.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(file, index=False)
         if file.parent != folder:
-            (file.parent / "env.json").write_text(json.dumps(MACHINE))
+            (file.parent / "env.json").write_text(json.dumps(MACHINE | {"run": run}))
+    learned = {"merge": [0.9], "prune": [0.01], "importance": "received"}
+    (folder / "reduction" / "thresholds_received_50.json").write_text(json.dumps(learned))
     owners = np.arange(5)[None, None].repeat(2, axis=1)  # a block, two images, 2 x 2 patches
     np.savez(
         folder / "reduction" / "pictures.npz",

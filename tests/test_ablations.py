@@ -297,9 +297,9 @@ def test_the_cost_figure_tells_budgets_apart() -> None:
     assert len(drawing.axes) == 3
     for axes in drawing.axes:
         assert [len(part.get_facecolor()) for part in axes.collections] == [1, 1, 0]
-        assert {text.get_text() for text in axes.texts} == {"base", "short"}
+        assert [text.get_text() for text in axes.texts] == ["a", "b"]
     names = [text.get_text() for text in drawing.legends[0].get_texts()]
-    assert names == ["ViT", "CNN", "ViT, short budget"]
+    assert names == ["ViT", "CNN", "ViT, short budget", "a   base", "b   short"]
 
 
 # --- The patch-shuffle test

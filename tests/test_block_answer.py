@@ -13,7 +13,7 @@ import pytest
 from made_study import experiment, small, write_runs
 from vitrail import data, style
 from vitrail.data import Mnist
-from vitrail.questions.block.arms import COLOURS, Pair, finished, pairs
+from vitrail.questions.block.arms import LOOKS, Pair, finished, pairs
 from vitrail.questions.block.curves import draw_curves, training_curves
 from vitrail.questions.block.lengths import draw_norms, growth, growth_claims, token_norms
 from vitrail.questions.study import Study
@@ -219,7 +219,8 @@ def test_curves_have_a_row_of_panels_per_depth(made: Any) -> None:
     names = [text.get_text() for text in loss.get_legend().get_texts()]
     assert names == ["pre-norm", "post-norm", "post-norm, no warm-up"]
     looks = [(line.get_color(), line.get_linestyle()) for line in deep_loss.lines]
-    assert looks == [(COLOURS["pre"], "-"), (COLOURS["post"], "-"), (COLOURS["post"], ":")]
+    pre, post = LOOKS["pre"].colour, LOOKS["post"].colour
+    assert looks == [(pre, "-"), (post, "-"), (post, "--")]
 
 
 def test_without_an_arm_the_base_vit_is_drawn(made: Any) -> None:

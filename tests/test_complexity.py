@@ -303,7 +303,7 @@ def test_costs_are_those_of_the_studys_networks(config, tmp_path):
     "made", [{}, {"noise": 0.6}, {"sizes": [16, 64], "widths": (64,)}, {"sizes": [32, 128, 512]}]
 )
 @pytest.mark.parametrize("passes", [["forward", "train"], ["forward"]])
-def test_chapter_finds_all_that_it_asks_for(config, tmp_path, root, made, passes):
+def test_chapter_finds_all_that_it_asks_for(config, mnist, tmp_path, root, made, passes):
     """Each figure, table and number that the chapter quotes is there, and each number quoted."""
     import matplotlib.pyplot as plt
 
@@ -315,7 +315,8 @@ def test_chapter_finds_all_that_it_asks_for(config, tmp_path, root, made, passes
     clock.samples.to_csv(folder / "attention_samples.csv", index=False)
     (folder / "env.json").write_text(json.dumps(clock.facts))
     write_runs(study, lambda *_: 0.9)
-    write_steps(study.folder)
+    study.__dict__["mnist"] = mnist  # where cached_property keeps it
+    write_steps(study.folder, run=study.run_folder(study.plan.base, 0).name)
     answer = q7_complexity.answer(study)
     for figure in answer.figures.values():
         figure.draw_without_rendering()

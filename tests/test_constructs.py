@@ -105,6 +105,8 @@ def kind_of(kind: str, attributes: list[Any]) -> str:
     for prefix, told in (("fig-", "FigureDiv"), ("tbl-", "TableDiv")):
         if name.startswith(prefix):
             return told
+    if "explore" in classes:
+        return "View"
     return "Columns" if "layout-ncol" in dict(pairs) else "Div"
 
 

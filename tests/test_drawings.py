@@ -17,7 +17,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Polygon, Recta
 from matplotlib.transforms import Bbox
 
 from vitrail import drawings, style
-from vitrail.drawings.canvas import NOTE, shape
+from vitrail.drawings.canvas import WIDE, shape
 from vitrail.drawings.sizes import Sizes
 
 if TYPE_CHECKING:
@@ -244,8 +244,7 @@ def ends_on(one: MplPath, other: MplPath) -> bool:
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_text_can_be_read_and_arrow_heads_are_equal(name: str) -> None:
     figure = DRAWINGS[name]()
-    assert figure.get_figwidth() == style.WIDTH
-    assert min(text.get_fontsize() for text in figure.axes[0].texts) >= NOTE >= 7.5
+    assert style.faults(figure) == []
     heads = [patch for patch in figure.axes[0].patches if isinstance(patch, Polygon)]
     sizes = {tuple(np.round(sorted(np.ptp(head.get_xy(), axis=0)), 6)) for head in heads}
     assert heads and len(sizes) == 1
@@ -255,13 +254,13 @@ def test_text_can_be_read_and_arrow_heads_are_equal(name: str) -> None:
 
 
 def halves(figure: Figure) -> dict[str, dict[str, list[Any]]]:
-    """Residual stretches, norms and plus nodes of the two forms, places in inches."""
+    """Residual stretches, norms and plus nodes of the two forms, places in units of the canvas."""
     found: dict[str, dict[str, list[Any]]] = {
         half: {"residual": [], "norm": [], "plus": []} for half in ("pre", "post")
     }
     for patch in figure.axes[0].patches:
         place = patch.get_path().transformed(patch.get_patch_transform()).get_extents()
-        half = found["pre" if place.x0 < style.WIDTH / 2 else "post"]
+        half = found["pre" if place.x0 < WIDE / 2 else "post"]
         if isinstance(patch, Circle):
             half["plus"].append(place)
         elif patch.get_label() in ("residual", "norm"):

@@ -31,6 +31,7 @@ LOST = {
     "heading with a footnote": ("## A[^n]\n\n[^n]: B", 7, "a footnote cannot stand in a heading"),
     "image title": ('![c](figures/q2_mlp/a.svg "title"){fig-alt="a"}', 5, "title of an image"),
     "image alignment": ("![c](figures/q2_mlp/a.svg){fig-align=left}", 5, "'fig-align'"),
+    "no alternative text": ("![c](figures/q2_mlp/a.svg)", 5, "say in fig-alt"),
     "image height": ("A ![c](figures/q2_mlp/a.svg){height=3cm}.", 5, "'height'"),
     "image width": ("![c](figures/q2_mlp/a.svg){width=50px}", 5, "80%, 6cm or 3in"),
     "id of an image in a line": (

@@ -7,17 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from made_report import RENDERS, add, built, make_project, words_of
 from vitrail.errors import VitrailError
 from vitrail.report.check import check_html, check_pdf, hand_typed_results, remote_loads
-from vitrail.report.quarto import find_quarto
-from vitrail.report.render import choose_route
 from vitrail.report.source import expand
 from vitrail.report.stage import stage
 
@@ -36,7 +32,7 @@ def test_page_understands_every_construct(project: Path) -> None:
     words = words_of(html)
     assert "91.20 % ± 0.30 of them." in words
     assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, p. 3)" in words
     assert "Made by the built-in route (pandoc " in words and "on 60,000." in words
     assert "Figure 1. Slope matters at 91.20 % ± 0.30." in words
     assert "(a) One head" in words and "Figure 2. Two views." in words
@@ -70,7 +66,7 @@ def test_pdf_has_the_same_numbers(project: Path) -> None:
     done = subprocess.run(["pdftotext", pdf, "-"], capture_output=True, text=True, check=True)
     words = " ".join(done.stdout.replace("\u00a0", " ").split())
     assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, 3)" in words
+    assert "Figure 2, Table 1, after Vaswani (2017) and (Vaswani 2017, p. 3)" in words
     for text in ("Figure 1. Slope", "(a) One head", "Table 2. Tokens", "91.20 % ± 0.30 of them"):
         assert text in words
     for text in ("On scale", "Inside the fold.", "src/a.py:2", "ANSWER", "supported"):
@@ -101,16 +97,10 @@ def test_wide_table_stays_on_the_page(project: Path) -> None:
 
 
 REFUSED = {
-    "include": ("{{< include tables/no.md >}}", r"q2_mlp\.qmd:5: .*tables/no\.md"),
     "include outside": ("{{< include ../../../../../../etc/passwd >}}", r"q2_mlp\.qmd:5"),
-    "variable": ("It is {{< var q2.no.such >}}.", r"q2_mlp\.qmd:5: .*'q2\.no\.such'"),
     "variable that is a group": ("{{< var q2.base >}}", r"q2_mlp\.qmd:5: .*'q2\.base'"),
     "other shortcode": ("{{< video x.mp4 >}}", r"q2_mlp\.qmd:5: .*video"),
     "executable cell": ("```{python}\n1\n```", r"q2_mlp\.qmd:5: .*executable"),
-    "reference": ("See @fig-nowhere.", r"q2_mlp\.qmd:5: .*@fig-nowhere leads nowhere"),
-    "section reference": ("See @sec-none.", r"q2_mlp\.qmd:5: .*@sec-none"),
-    "citation": ("As [@nobody2020] says.", r"q2_mlp\.qmd:5: @nobody2020 .*bibliography"),
-    "image": ("![c](figures/no.svg){#fig-n}", r"q2_mlp\.qmd:5: .*figures/no\.svg is not there"),
     "remote image": ("![c](https://example.org/x.png)", r"example\.org/x\.png"),
     "id twice": ("$$ x $$ {#eq-loss}", r"'eq-loss' is used twice"),
     "caption": ("::: {#fig-z}\n\n![](figures/q2_mlp/a.svg){#fig-y}\n:::", r"'fig-z' needs a cap"),
@@ -285,95 +275,6 @@ def test_constants_of_the_design_pass(text: str) -> None:
     assert hand_typed_results(f"---\ntitle: 97.2 %\n---\n{text}\n") == []
 
 
-STUB = """\
-#!{python}
-import os, pathlib, sys
-if sys.argv[1:] == ["--version"]:
-    print({version!r}); raise SystemExit
-here = pathlib.Path.cwd()
-with open({record!r}, "a") as stream:
-    stream.write(f"{{' '.join(sys.argv[1:])}} in {{here.name}}\\n")
-print({says!r}, file=sys.stderr)
-if sys.argv[-1] == "html":
-    (here / "report.html").write_text({html!r})
-else:
-    (here / "report.pdf").write_bytes(b"%PDF-1.7\\n%%EOF\\n")
-"""
-
-
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A `quarto` on PATH that records how it was called."""
-
-    def make(version: str = "1.6.40", says: str = "Output created", html: str = WHOLE) -> Path:
-        record = tmp_path / "calls.txt"
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        script = folder / "quarto"
-        script.write_text(
-            STUB.format(
-                python=sys.executable, version=version, record=str(record), says=says, html=html
-            )
-        )
-        script.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-        monkeypatch.delenv("QUARTO", raising=False)
-        return record
-
-    return make
-
-
-def test_new_quarto_is_used(project: Path, stub: Callable[..., Path]) -> None:
-    record = stub()
-    assert built(project, "auto")[0] == WHOLE
-    assert record.read_text().splitlines() == [
-        "render report.qmd --to html in report_build",
-        "render report.qmd --to typst in report_build",
-    ]
-    variables = (project / "results" / "tiny" / "report_build" / "_variables.yml").read_text()
-    assert "route: Quarto" in variables and "versions: Quarto 1.6.40" in variables
-
-
-@RENDERS
-def test_old_quarto_is_left_alone_with_a_sentence(
-    stub: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    record = stub(version="1.5.57")
-    assert choose_route("auto").name == "builtin"
-    assert "Quarto 1.5.57 is older than 1.6" in capsys.readouterr().err
-    assert not record.exists()
-    with pytest.raises(VitrailError, match=r"older than 1\.6"):
-        choose_route("quarto")
-
-
-@pytest.mark.parametrize(
-    ("says", "html", "message"),
-    [
-        ("\x1b[33mWARN: Unable to resolve crossref @fig-gone\x1b[39m", WHOLE, "@fig-gone"),
-        ("[WARNING] Citeproc: citation nobody not found", WHOLE, "nobody"),
-        ("fine", WHOLE + "<strong>?@fig-lost</strong>", r"\?@fig-lost"),
-        ("fine", WHOLE + "<strong>?var:q1.lost</strong>", r"\?var:q1\.lost"),
-    ],
-)
-def test_what_quarto_only_warns_about_stops(
-    project: Path, stub: Callable[..., Path], says: str, html: str, message: str
-) -> None:
-    stub(says=says, html=html)
-    with pytest.raises(VitrailError, match=message):
-        built(project, "quarto")
-    assert not (project / "results" / "tiny" / "report").exists()
-
-
-def test_quarto_route_checks_numbers_before_quarto_runs(
-    project: Path, stub: Callable[..., Path]
-) -> None:
-    record = stub()
-    add(project, "{{< var q2.gone >}}")
-    with pytest.raises(VitrailError, match=r"q2_mlp\.qmd:5"):
-        built(project, "quarto")
-    assert not record.exists()
-
-
 @RENDERS
 def test_command_prints_one_line(project: Path) -> None:
     done = subprocess.run(
@@ -389,85 +290,19 @@ def test_command_prints_one_line(project: Path) -> None:
     assert done.stderr == ""  # nothing kept the PDF from being PDF/UA
 
 
-FOR_QUARTO = """\
-::: {#where .answer}
-It is [refuted]{.verdict .refuted} by $\\operatorname{softmax}\\!\\left(x\\right)$, as told
-[above](#where).
-:::
-
-| arm with a long label that makes this line of the table longer than 72 letters | errors |
-|:-------------------------------------------------------------------------------|-------:|
-| `test_that_is_named_at_length`                                                 | 281    |
-
-```{.python filename="src/a.py:2"}
-x = 1
-```
-"""
-
-
-def through_quarto_filter(project: Path, to: str) -> str:
-    """What pandoc makes of `FOR_QUARTO` with the filter of the Quarto route."""
-    from vitrail.report.builtin import find_pandoc
-
-    done = subprocess.run(
-        [str(find_pandoc()), f"--to={to}", f"--lua-filter={project / 'report' / 'quarto.lua'}"],
-        input=FOR_QUARTO,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
 @RENDERS
-def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
-    import typst
-
-    typ = through_quarto_filter(project, "typst")
-    assert typ.count("#answer[") == 1 and "<where>" in typ
-    assert '#verdict("refuted")[refuted]' in typ and '#code-block("src/a.py:2")[' in typ
-    # Pandoc's own way would print the bracket over the word (a space of -1em).
-    assert "upright(s o f t m a x) (x)" in typ and "-1em" not in typ
-    assert "columns: 2" in typ and "test_\u200bthat_" in typ
-    style = (project / "report" / "quarto.typ").read_text()
-    callout = "#callout(body: [a], title: [b], icon: [i], icon_color: blue)\n"
-    source = project / "quarto-test.typ"
-    source.write_text(style + callout + typ[typ.index("#answer[") : typ.index("#figure(")])
-    content, warnings = typst.compile_with_warnings(str(source))
-    assert warnings == [] and bytes(content).startswith(b"%PDF-")
-
-
-@RENDERS
-def test_quarto_filter_leaves_the_page_its_classes(project: Path) -> None:
-    html = through_quarto_filter(project, "html")
-    assert 'class="answer"' in html and 'class="verdict refuted"' in html
-    assert "<col" not in html and "\u200b" not in html and "#code-block" not in html
-
-
-def test_files_that_quarto_is_told_to_read_are_staged(project: Path) -> None:
-    settings = yaml.safe_load((project / "report" / "_quarto.yml").read_text())
-    html, typ = settings["format"]["html"], settings["format"]["typst"]
-    named = [*html["css"], *settings["filters"], typ["include-before-body"]]
-    build = stage("tiny", project / "results", project / "report", project)
-    assert len(named) == 5 and all((build / name).is_file() for name in named)
-    # For Quarto's Typst format this is the number of columns on a page.
-    assert "columns" not in settings and "columns" not in typ
-
-
-@pytest.mark.skipif(
-    isinstance(find_quarto(), str), reason="Quarto 1.6 or newer is neither on PATH nor in $QUARTO"
-)
-def test_quarto_gives_the_same_numbers(project: Path) -> None:
-    html, pdf = built(project, "quarto")
-    words = words_of(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
-    assert "in Figure 1, Figure 2 (a), Table 1, Table 2, Equation 1, Section 2 and" in words
-    assert "after Vaswani (2017) and (Vaswani 2017, 3)" in words
-    for text in (
-        "Figure 1. Slope matters at 91.20 % ± 0.30.",
-        "Figure 2. Two views.",
-        "src/a.py:2",
-    ):
-        assert text in words
-    assert words.index("Table 1. The arms.") < words.index("Table 2. Tokens")
-    assert remote_loads(html) == [] and pdf.startswith(b"%PDF-")
-    assert built(project, "quarto") == (html, pdf)
+def test_the_first_figure_of_a_chapter_leaves_its_head_to_the_heading(project: Path) -> None:
+    """Figures of the PDF float; one that floats to the head of a page would stand above it."""
+    picture = "![{0}](figures/q1_patch_embedding/a.svg){{#fig-{0} fig-alt=seen}}\n\n"
+    for stem in ("q2_mlp", "q3_self_attention"):
+        text = f"## On {stem} {{#sec-{stem[:2]}}}\n\n"
+        text += picture.format(f"first-{stem[:2]}") + picture.format(f"second-{stem[:2]}")
+        (project / "report" / f"{stem}.qmd").write_text(text)
+    built(project)
+    typst = (project / "results" / "tiny" / "report_build" / "report.typ").read_text()
+    assert "#show figure.where(kind: image): set figure(placement: auto)" in typst
+    assert "place.flush()" in typst  # nothing floats into the next chapter
+    for stem in ("q2", "q3"):
+        chapter = typst.split(f"= On {stem}")[1]
+        figures = re.findall(r"#figure\((placement: bottom, )?kind: image", chapter)[:2]
+        assert figures == ["placement: bottom, ", ""]

@@ -16,6 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from made_report import RENDERS, add, built, make_project, words_of
+from vitrail import style
 from vitrail.errors import VitrailError
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.report.render import render
@@ -35,7 +36,7 @@ def line_of(text: str) -> int:
 def drawn(frame: pd.DataFrame) -> Figure:
     """A figure of nothing."""
     del frame
-    return plt.figure(figsize=(1, 1))
+    return plt.figure(figsize=(style.WIDTH, 1))
 
 
 def drawn_with_data() -> tuple[Figure, pd.DataFrame]:

@@ -82,11 +82,12 @@ def test_curves_have_images_and_seconds(study: Study) -> None:
     assert mine["seconds"].tolist() == [4.0, 9.0]
     assert mine["val_accuracy"].tolist() == [0.455, 0.91]
     style.use()
-    left, right = cost.draw_curves(curves).axes
+    looks = style.looks_of(study.plan.experiments[0].members, {})
+    left, right = cost.draw_curves(curves, looks).axes
     assert [line.get_xdata().tolist() for line in left.lines] == [[100, 200]] * 2
     assert [line.get_xdata().tolist() for line in right.lines] == [[4, 9]] * 2
     assert left.lines[0].get_ydata() == pytest.approx([45.5, 91])
-    cost.draw_curves(curves.iloc[:0])  # a study in which nothing ran
+    cost.draw_curves(curves.iloc[:0], looks)  # a study in which nothing ran
 
 
 def test_mcnemar_looks_at_every_seed_of_the_claimed_pairs(

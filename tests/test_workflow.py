@@ -25,6 +25,7 @@ import yaml
 from vitrail import complexity_plan, runs
 from vitrail import settings as study_settings
 from vitrail.config import STEMS, load
+from vitrail.views import VIEWS
 
 ROOT = Path(__file__).parents[1]
 SMOKE = "config/smoke.yaml"
@@ -98,10 +99,13 @@ for settings in asked if isinstance(asked, list) else [asked]:
             put(study / "runs" / f"{arm_id(settings)}-s{seed}" / name, json.dumps(settings))
 """,
     "questions/__main__.py": """
+from vitrail.views import views_of
 config = json.loads(of("--config"))
 folder = Path(of("--results")) / config["study"] / sys.argv[1]
 for name in ("table.csv", "numbers.json", "answer.md", "tables/claims.md", "figures/a.svg"):
     put(folder / name)
+for view in views_of(sys.argv[1]):
+    put(folder / "explore" / f"{view}.json")
 put(folder / "claims.json", json.dumps(config))
 """,
     "tracking/__main__.py": """
@@ -363,10 +367,25 @@ def test_moved_arm_is_not_trained_again(finished: Project) -> None:
     assert {"Answer q2_mlp", "Record q2_mlp in MLflow", "Record q6_vit in MLflow"} <= planned
 
 
-@pytest.mark.parametrize("name", ["report/q3_self_attention.qmd", "report/style.css"])
+@pytest.mark.parametrize(
+    "name", ["report/q3_self_attention.qmd", "report/style.css", "report/explore/attention.js"]
+)
 def test_new_prose_renders_alone(finished: Project, name: str) -> None:
     with finished.changed(name, "\n"):
         assert finished.planned() == {"Render the report"}
+
+
+def test_a_view_without_data_is_made_by_its_question(finished: Project) -> None:
+    """Its data are a product of the question, and the report waits for them."""
+    for view, stem in VIEWS.items():
+        file = finished.folder / "results" / "smoke" / stem / "explore" / f"{view}.json"
+        content, state = file.read_text(), file.stat()
+        file.unlink()
+        try:
+            assert {f"Answer {stem}", "Render the report"} <= finished.planned()
+        finally:
+            file.write_text(content)
+            os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 @pytest.mark.parametrize(

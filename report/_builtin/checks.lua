@@ -39,6 +39,7 @@ local function check_figure(figure)
   keep_out(image, "a figure", "a footnote", "a caption")
   check("Figure", figure)
   check_image("Figure", image)
+  if not image.attributes["fig-alt"] then problem(image.src, "say in fig-alt what is to be seen in " .. image.src) end
   inside("a caption", figure.caption.long, filter)
   return nil, false
 end
@@ -84,7 +85,7 @@ local function check_div(div)
     if class:match("^callout%-") then return check_callout(div) end
   end
   local kind = ({ fig = "FigureDiv", tbl = "TableDiv" })[div.identifier:match("^(%a+)%-") or ""]
-    or div.attributes["layout-ncol"] and "Columns" or "Div"
+    or div.classes:includes("explore") and "View" or div.attributes["layout-ncol"] and "Columns" or "Div"
   keep_out(div, "a division", "a footnote")
   check(kind, div)
   if #div.classes > 1 then problem("." .. div.classes[2], "a division has one class; put one into the other") end

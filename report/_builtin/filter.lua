@@ -21,6 +21,7 @@ local section_numbers = { 0, 0, 0, 0, 0, 0 }
 
 local function number_section(header)
   local level = math.max(header.level - top_level + 1, 1)
+  if level == 1 then floats.new_chapter() end
   header.level = html and level + 1 or level
   if header.classes:includes("unnumbered") then
     register(header.identifier)
@@ -82,6 +83,8 @@ local function division(div)
     return floats.grid(floats.columns_of(div), cells)
   end
   div.content = inside(div.content)
+  -- An interactive view is for the page alone; in the PDF its figure stands there as any other.
+  if not html and div.classes:includes("explore") then return div.content end
   if html or #div.classes == 0 or div.identifier == "refs" then return { div } end
   local out = pandoc.Blocks({ raw("#" .. div.classes[1] .. "[") })
   if div.identifier ~= "" then out:insert(raw('#metadata("") <' .. div.identifier .. ">")) end
@@ -215,6 +218,7 @@ end
 
 function Pandoc(doc)
   doc = checks.check(doc)
+  if not html then doc = doc:walk({ Blocks = floats.sources_into_captions }) end
   for _, block in ipairs(doc.blocks) do
     if block.t == "Header" then top_level = math.min(top_level, block.level) end
   end

@@ -2,10 +2,15 @@
 
 local common = require("common")
 local tables = require("tables")
+local raw_inline = common.raw_inline
 local html, words, raw, escape, problem = common.html, common.words, common.raw, common.escape, common.problem
 local register, next_number, prefix_of = common.register, common.next_number, common.prefix_of
 local image_of, as_figure = common.image_of, common.as_figure
 local M = {}
+
+local first_of_chapter = true
+
+function M.new_chapter() first_of_chapter = true end
 
 -- One captioned box; `number` is nil when nothing can refer to it.
 local function float(kind, id, number, caption, body)
@@ -27,7 +32,9 @@ local function float(kind, id, number, caption, body)
     return out
   end
   local kinds = { fig = "image", tbl = "table", sub = '"sub"' }
-  local start = "#figure(kind: " .. kinds[kind] .. ", supplement: [" .. (words[kind] or "") ..
+  local foot = kind == "fig" and first_of_chapter and "placement: bottom, " or ""
+  if kind == "fig" then first_of_chapter = false end
+  local start = "#figure(" .. foot .. "kind: " .. kinds[kind] .. ", supplement: [" .. (words[kind] or "") ..
     "], numbering: " .. (number and '_ => "' .. number .. '"' or "none") .. ", caption: "
   if number or #caption > 0 then
     out:extend({ raw(start .. "["), pandoc.Plain(caption), raw("])[") })
@@ -126,6 +133,33 @@ function M.table_div(div)
     end
   end
   return M.numbered_float("tbl", div.identifier, caption.content, div.content)
+end
+
+-- What a float says last: its caption, or nil.
+local function last_words(block)
+  if block.t == "Table" or block.t == "Figure" then return block.caption.long[#block.caption.long] end
+  local kind = block.t == "Div" and prefix_of(block.identifier)
+  if kind == "fig" or kind == "tbl" then return block.content[#block.content] end
+end
+
+-- In the PDF figures float, so the line of a source goes with the caption.
+function M.sources_into_captions(blocks)
+  local out = pandoc.Blocks({})
+  for _, block in ipairs(blocks) do
+    local is_source = block.t == "Div" and block.classes:includes("source")
+    local float = is_source and #out > 0 and (common.as_figure(out[#out]) or out[#out])
+    local caption = float and last_words(float)
+    if caption then
+      out[#out] = float
+      caption.content:extend({ raw_inline("#source-line["), pandoc.Span(block.content[1].content) })
+      local runs = block.content[2]
+      if runs then caption.content:insert(pandoc.Str("\u{a0}· " .. runs.attributes.title)) end
+      caption.content:insert(raw_inline("]"))
+    else
+      out:insert(block)
+    end
+  end
+  return out
 end
 
 return M

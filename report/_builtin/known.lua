@@ -28,7 +28,7 @@ function M.by_words(element)
 end
 function M.either(...) return table.concat({ ... }, "\31") end
 
-local names = { FigureDiv = "figure", TableDiv = "table", Div = "division", Columns = "layout", CodeBlock = "code block" }
+local names = { FigureDiv = "figure", TableDiv = "table", Div = "division", Columns = "layout", View = "view", CodeBlock = "code block" }
 function M.called(kind)
   local name = (names[kind] or kind):lower()
   return (name:match("^[aeiou]") and "an " or "a ") .. name

@@ -3,6 +3,8 @@
 local common = require("common")
 local html, raw, problem = common.html, common.raw, common.problem
 local stringify = pandoc.utils.stringify
+local here = pandoc.path.directory(PANDOC_SCRIPT_FILE)
+local align = dofile(pandoc.path.join({ here, "..", "decimals.lua" }))[1].Table
 local M = {}
 
 -- `tbl-colwidths="[40,60]"`, in per cent.
@@ -22,6 +24,9 @@ end
 -- longest word, `number` for its longest number with unit and interval.
 local function letters(text) return utf8.len(text) or #text end
 
+-- What decimals.lua makes room for; nil for anything else.
+local function hidden(inline) return inline.text:match('^#hide%("(.*)"%);$') end
+
 local function column_needs(block)
   local needs = {}
   for column, spec in ipairs(block.colspecs) do
@@ -31,9 +36,12 @@ local function column_needs(block)
     for _, row in ipairs(rows) do
       for column, cell in ipairs(row.cells) do
         local need = needs[column]
-        local content = cell.contents:walk({ Span = function(span)
-          if span.classes:includes("verdict") then return pandoc.Str(stringify(span):gsub("%s", "_") .. "______") end
-        end })
+        local content = cell.contents:walk({
+          Span = function(span)
+            if span.classes:includes("verdict") then return pandoc.Str(stringify(span):gsub("%s", "_") .. "______") end
+          end,
+          RawInline = function(room) return pandoc.Str(hidden(room) or "") end,
+        })
         local text = stringify(content)
         need.whole = math.max(need.whole, letters(text))
         if need.numeric and not header then need.number = math.max(need.number, letters(text)) end
@@ -74,7 +82,7 @@ end
 local function fitted(block)
   local needs, whole = column_needs(block), 0
   for _, need in ipairs(needs) do whole = whole + need.whole * letter * 9 + 11 end
-  if whole <= text_width then return nil end
+  if whole <= text_width then return block, false end
   for _, try in ipairs({ { 9 }, { 8.5 }, { 8 }, { 7.5 }, { 7 }, { 6.5 },
                          { 8, true }, { 7.5, true }, { 7, true }, { 6.5, true }, { 6, true } }) do
     local widths = shares(needs, try[1], try[2])
@@ -82,6 +90,8 @@ local function fitted(block)
       for column, width in ipairs(widths) do
         block.colspecs[column] = { block.colspecs[column][1], width }
       end
+      -- Where intervals take two lines, nothing is left to line up.
+      if try[2] then block = block:walk({ RawInline = function(room) return hidden(room) and {} end }) end
       return { raw("#fitted(" .. try[1] .. "pt)["), block, raw("]") }, false
     end
   end
@@ -90,10 +100,11 @@ local function fitted(block)
 end
 
 function M.fit_table(block)
+  block = align(block)
   if not html then
     -- Widths that somebody asked for stay as they are.
     for _, spec in ipairs(block.colspecs) do
-      if spec[2] then return nil, false end
+      if spec[2] then return block, false end
     end
     return fitted(block)
   end

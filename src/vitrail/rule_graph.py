@@ -186,12 +186,12 @@ def _box(axes: Axes, box: Names, spot: Spot) -> None:
     left, top, wide, tall, *_ = spot
     if box[0] == WAYPOINT:
         middle = left + wide / 2
-        axes.plot([middle] * 2, [top, top + tall], color=style.COLOURS["reference"], linewidth=0.8)
+        axes.plot([middle] * 2, [top, top + tall], color=style.GUIDE, linewidth=0.8)
         return
     axes.add_patch(
         FancyBboxPatch(
             (left, top), wide, tall, boxstyle="round,pad=0,rounding_size=0.05",
-            facecolor="#eef3f8", edgecolor=style.COLOURS["vit"], linewidth=0.9, zorder=2,
+            facecolor="#eef3f8", edgecolor=style.VIT, linewidth=0.9, zorder=2,
         )
     )  # fmt: skip
     for line, name in enumerate(box):
@@ -216,7 +216,7 @@ def _edge(axes: Axes, start: Spot, end: Spot, ends: bool) -> None:
     axes.add_patch(
         FancyArrowPatch(
             path=curve, arrowstyle="-|>" if ends else "-", mutation_scale=7, linewidth=0.8,
-            shrinkA=0, shrinkB=0, color=style.COLOURS["reference"], zorder=1,
+            shrinkA=0, shrinkB=0, color=style.GUIDE, zorder=1,
         )
     )  # fmt: skip
 

@@ -1,12 +1,18 @@
-"""One look for every figure: size, type, and a colour per kind of model.
+"""One look for every figure: its width, its type, and a colour per kind of model.
 
-The palette is Okabe and Ito's, made for colour-blind readers.
+Kinds have the colours of Okabe and Ito, and black. The tones of the variants were chosen so that
+all pairs stay apart under protanopia and deuteranopia too (`tests/test_style.py` measures it).
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from vitrail.settings import Settings, takes_patches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,22 +20,119 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.ticker import Locator
 
-WIDTH = 6.6  # inches; the text column of the PDF
+    from vitrail.runs import Member
+
+# Inches. The text column of the PDF, in which a figure is shown at its own size, and what two
+# figures side by side (`layout-ncol=2`) have of it.
+WIDTH, HALF = 6.22, 3.04
+# Points: ticks, legends and notes; labels and titles.
+SMALL, TEXT = 8.0, 9.0
 INK = "#22313f"
 GRID = "#e3e7ea"
-COLOURS = {
-    "vit": "#0072b2",
-    "cnn": "#d55e00",
-    "timm": "#009e73",
-    "mlp": "#e69f00",
-    "logistic": "#cc79a7",
-    "reference": "#7a8288",
-    "accent": "#cc79a7",
-}
-MARKERS = {"vit": "o", "cnn": "s", "timm": "^", "mlp": "D", "logistic": "X"}
-SERIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a8288"]
+GUIDE = "#7a8288"  # lines to compare with, and what no model stands for
+MARK = "#e0245e"  # frames and lines that point at something in an image
 DIGITS = "Greys"  # colour map of images
 HEAT = "viridis"  # colour map of attention
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one series of a figure looks; no two of a figure are the same."""
+
+    colour: str
+    marker: str
+    line: Any = "-"
+
+    @property
+    def plot(self) -> dict[str, Any]:
+        """The look as arguments of `Axes.plot`."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.line}
+
+
+KINDS = {  # of models, each with its look in every figure
+    "vit": Look("#0072b2", "o"),
+    "cnn": Look("#d55e00", "s"),
+    "timm": Look("#009e73", "^"),  # a ViT of timm
+    "timm_cnn": Look("#cc79a7", "P"),
+    "mlp": Look("#e69f00", "D"),
+    "logistic": Look("#000000", "X"),
+}
+VIT = KINDS["vit"].colour
+VARIANTS = (
+    Look("#4b1a78", "v"),
+    Look("#56b4e9", "<"),
+    Look("#8a4653", ">"),
+    Look("#8f7be8", "p"),
+    Look("#401500", "h"),
+)
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+
+
+def kind_of(settings: Settings) -> str:
+    """The key of `KINDS` of an arm's network."""
+    model = str(settings["model"])
+    return "timm_cnn" if model == "timm" and not takes_patches(settings) else model
+
+
+def vits(number: int) -> list[Look]:
+    """Looks of this many ViTs: the first is that of the base ViT, the others are variants."""
+    return [KINDS["vit"], *(_variant(place) for place in range(number - 1))]
+
+
+def _variant(place: int) -> Look:
+    """Every tone with the first line, then every tone with the next; then other markers."""
+    row, tone = divmod(place, len(VARIANTS))
+    turn, line = divmod(row, len(LINES))
+    marker = VARIANTS[(tone + turn) % len(VARIANTS)].marker
+    return Look(VARIANTS[tone].colour, marker, LINES[line])
+
+
+def looks_of(members: Sequence[Member], base: Settings) -> dict[str, Look]:
+    """The looks of the arms of an experiment, by name.
+
+    The ViT nearest to the `base` settings looks as the base ViT does everywhere, and the others
+    are its variants. Where ViTs combine the values of two settings, one is told by the tone and
+    one by the line. Every other kind has one colour: its arms differ in line and marker.
+    """
+
+    def unlike(member: Member) -> int:
+        return sum(base.get(key) != value for key, value in member.arm.settings.items())
+
+    looks: dict[str, Look] = {}
+    for kind in dict.fromkeys(kind_of(member.arm.settings) for member in members):
+        mine = [member for member in members if kind_of(member.arm.settings) == kind]
+        if kind == "vit":
+            mine.sort(key=unlike)
+            looks |= _crossed(mine) or dict(zip(_names(mine), vits(len(mine)), strict=True))
+        else:
+            markers = [KINDS[kind].marker, *(look.marker for look in VARIANTS)]
+            for place, name in enumerate(_names(mine)):
+                turn, line = divmod(place, len(LINES))
+                marker = markers[(place + turn) % len(markers)]
+                looks[name] = replace(KINDS[kind], marker=marker, line=LINES[line])
+    return {member.name: looks[member.name] for member in members}
+
+
+def _names(members: Iterable[Member]) -> list[str]:
+    return [member.name for member in members]
+
+
+def _crossed(members: list[Member]) -> dict[str, Look]:
+    """Tones and lines for ViTs that combine the values of two settings; else nothing."""
+    every = [member.arm.settings for member in members]
+    keys = [key for key in every[0] if any(own.get(key) != every[0][key] for own in every)]
+    if len(keys) != 2:
+        return {}
+    first, second = (list(dict.fromkeys(own.get(key) for own in every)) for key in keys)
+    if len(members) <= max(len(first), len(second)) or len(second) > len(LINES):
+        return {}
+    tones = vits(len(first))
+    return {
+        member.name: replace(
+            tones[first.index(own.get(keys[0]))], line=LINES[second.index(own.get(keys[1]))]
+        )
+        for member, own in zip(members, every, strict=True)
+    }
 
 
 def use() -> None:
@@ -40,15 +143,18 @@ def use() -> None:
     mpl.use("Agg")
     sns.set_theme(
         style="whitegrid",
-        palette=SERIES,
+        palette=[look.colour for look in vits(1 + len(VARIANTS))],
         rc={
             "font.family": "DejaVu Sans",
-            "font.size": 9,
-            "axes.titlesize": 9.5,
-            "axes.labelsize": 9,
-            "xtick.labelsize": 8.5,
-            "ytick.labelsize": 8.5,
-            "legend.fontsize": 8.5,
+            "font.size": SMALL,
+            "axes.titlesize": TEXT,
+            "axes.labelsize": TEXT,
+            "figure.titlesize": TEXT,
+            "figure.labelsize": TEXT,
+            "xtick.labelsize": SMALL,
+            "ytick.labelsize": SMALL,
+            "legend.fontsize": SMALL,
+            "legend.title_fontsize": SMALL,
             "legend.frameon": False,
             "axes.edgecolor": INK,
             "axes.labelcolor": INK,
@@ -70,12 +176,51 @@ def use() -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG without a date in it, and free it."""
+    """Write a figure as SVG without a date in it, and free it.
+
+    Raises:
+        ValueError: it is not as wide as it is shown, or has text of another size than the others.
+    """
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    written = io.BytesIO()
+    figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
+    told = faults(figure)
     plt.close(figure)
+    if told:
+        raise ValueError(f"{path.name}: {'; '.join(told)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(written.getvalue())
+
+
+def faults(figure: Figure) -> list[str]:
+    """What keeps a drawn figure from being shown at its own size with text of one size."""
+    from matplotlib.text import Text
+
+    width = figure.get_figwidth()
+    told = []
+    if width not in (WIDTH, HALF):
+        told.append(f"{width:.2f} inches wide, but is shown {WIDTH} or {HALF} wide")
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if (
+            text.get_visible()
+            and text.get_text().strip()
+            and text.get_fontsize() not in (SMALL, TEXT)
+        ):
+            told.append(
+                f"{text.get_text()!r} is {text.get_fontsize():g} pt, not {SMALL:g} or {TEXT:g}"
+            )
+    return told
+
+
+def set_apart(figure: Figure) -> None:
+    """Room between panels side by side, where each has labels of its own at its left."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(wspace=0.06)
 
 
 def token_ticks(axes: Axes, sizes: list[int]) -> None:

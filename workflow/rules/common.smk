@@ -14,6 +14,7 @@ from vitrail import config as study_config
 from vitrail import ending as study_ending
 from vitrail import runs as study_runs
 from vitrail import settings as study_settings
+from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.steps import set_paths
 

@@ -16,12 +16,20 @@ def read_by(stem):
             *rules.execution.output,
             *rules.step_memory.output,
             *rules.reduce_tokens.output,
+            # The token view follows single digits through the same network once more.
+            *rules.reduce_tokens.input.thresholds,
+            SUBJECT_RUN,
         ],
         "q8_transfer": [
             *weights_read_by(PLAN.arms_of("q8_transfer")),
             *source("weights.py", "checkpoint.py", "networks.py"),
         ],
     }.get(stem, [])
+
+
+def view_files(stem):
+    """The data of the page's interactive views that a question makes."""
+    return [f"explore/{view}.json" for view in study_views.views_of(stem)]
 
 
 for stem in STEMS:
@@ -35,7 +43,9 @@ for stem in STEMS:
             more=read_by(stem),
             code=CODE_QUESTIONS + source(f"questions/{stem}.py"),
         output:
-            expand(f"{RESULTS}/{STUDY}/{stem}/{{name}}", name=PRODUCTS),
+            expand(
+                f"{RESULTS}/{STUDY}/{stem}/{{name}}", name=PRODUCTS + view_files(stem)
+            ),
             report(
                 directory(f"{RESULTS}/{STUDY}/{stem}/figures"),
                 patterns=["{figure}.svg"],

@@ -114,14 +114,21 @@ rule report:
         facts=rules.study_facts.output,
         answers=expand(f"{RESULTS}/{STUDY}/{{stem}}/answer.md", stem=STEMS),
         figures=expand(f"{RESULTS}/{STUDY}/{{stem}}/figures", stem=STEMS),
+        views=[
+            f"{RESULTS}/{STUDY}/{stem}/{name}"
+            for stem in STEMS
+            for name in view_files(stem)
+        ],
         sources=sorted(
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / "report").rglob("*")
             if path.is_file()
         ),
         # Equations are printed beside the lines of code between region marks.
-        code=source("report/*.py", "model/*.py", "efficiency.py", "reduction/*.py")
-        + source("commit.py"),
+        code=source(
+            *("report/*.py", "views.py", "commit.py"),
+            *("model/*.py", "efficiency.py", "reduction/*.py"),
+        ),
     output:
         report(
             f"{RESULTS}/{STUDY}/report/report.html",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitrail import style
-from vitrail.drawings.canvas import NAME, PLUS, Canvas, shape
+from vitrail.drawings.canvas import NAME, PLUS, TITLE, Canvas, shape
 from vitrail.drawings.sizes import Sizes, counted
 from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HEIGHT = 4.7
 # Left half, flow goes down: the class token in one lane, the patches in the other.
 CLASS_LANE, PATCH_LANE, EDGE = 0.58, 2.55, 3.36
-DIGIT, CUT = 0.84, 1.05  # sides of the two pictures
+DIGIT, CUT = 0.76, 0.96  # sides of the two pictures
 SOURCE, EMBED = (1.06, 0.42), (1.5, 0.42)
 CELL, CLASS_CELL = 0.22, 0.26
 EMBEDDING, TOKENS = 2.72, 1.78  # heights
@@ -46,7 +46,7 @@ def vit(settings: dict[str, Any], image: np.ndarray | None = None) -> Figure:
     Dosovitskiy et al. (2021), figure 1. `image` is the digit to show, (28, 28) with values
     0 to 255; without one a seven is drawn.
     """
-    canvas, sizes = Canvas(style.WIDTH, HEIGHT), Sizes(settings)
+    canvas, sizes = Canvas(HEIGHT), Sizes(settings)
     _embed(canvas, sizes, seven() if image is None else image)
     _encode(canvas, sizes)
     return canvas.figure
@@ -140,7 +140,8 @@ def _tokens(canvas: Canvas, sizes: Sizes, bottom: float, numbered: bool) -> None
     for place, token in enumerate(shown):
         x = left + place * width
         if token:
-            text = str(token) if numbered else ""
+            told = numbered and (len(shown) < ALL_SHOWN or token == 1 or token % 4 == 0)
+            text = str(token) if told else ""
             canvas.cell((x, bottom), (width, CELL), "embedding", text)
         else:
             canvas.text((x + width / 2, bottom + CELL / 2), "…", size=NAME, va="center_baseline")
@@ -202,7 +203,7 @@ def _blocks(canvas: Canvas, sizes: Sizes) -> float:
     canvas.text((RIGHT, top - 0.3), counted(sizes.parameters()["block"]) + each)
     canvas.text(
         (RIGHT + BLOCK[0] / 2 + rise + 0.06, top - BLOCK[1] / 2), f"× {depth}",
-        size=11, colour=style.INK, ha="left", bold=True,
+        size=TITLE, colour=style.INK, ha="left", bold=True,
     )  # fmt: skip
     heads = f"{sizes.heads} heads" if sizes.heads > 1 else "1 head"
     low, high = BLOCK_BOTTOM + 0.25, BLOCK_BOTTOM + 0.73

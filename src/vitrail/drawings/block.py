@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitrail import style
-from vitrail.drawings.canvas import NAME, PLUS, Canvas, Point
+from vitrail.drawings.canvas import NAME, PLUS, TITLE, Canvas, Point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def block() -> Figure:
     Left: Dosovitskiy et al. (2021), equations 2 and 3. Right: Vaswani et al. (2017),
     section 3.1. The symbols are those of the report's equations.
     """
-    canvas = Canvas(style.WIDTH, HEIGHT)
+    canvas = Canvas(HEIGHT)
     _pre_norm(canvas, trunk=0.95, branch=2.3)
     _post_norm(canvas, trunk=4.4, branch=5.75)
     return canvas.figure
@@ -64,7 +64,7 @@ def _post_norm(canvas: Canvas, trunk: float, branch: float) -> None:
 
 def _titles(canvas: Canvas, trunk: float, branch: float, name: str, source: str) -> None:
     middle = (trunk + branch) / 2
-    canvas.text((middle, HEIGHT - 0.12), name, size=9.5, colour=style.INK, bold=True)
+    canvas.text((middle, HEIGHT - 0.12), name, size=TITLE, colour=style.INK, bold=True)
     canvas.text((middle, HEIGHT - 0.3), source)
     canvas.text((trunk - 0.12, MIDDLE), "residual\npath", ha="right")
 
@@ -83,4 +83,4 @@ def _add_part(
 def _symbols(canvas: Canvas, trunk: float, symbols: tuple[str, str, str]) -> None:
     """The names of input, middle and output beside the trunk."""
     for symbol, y in zip(symbols, (START + 0.03, FORK + STEP, END - 0.03), strict=True):
-        canvas.text((trunk - 0.12, y), symbol, size=NAME + 2, colour=style.INK, ha="right")
+        canvas.text((trunk - 0.12, y), symbol, size=TITLE, colour=style.INK, ha="right")

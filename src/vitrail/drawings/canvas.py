@@ -1,4 +1,7 @@
-"""The primitives of the drawings: boxes, arrows, plus nodes, cells and labels, in inches."""
+"""The primitives of the drawings: boxes, arrows, plus nodes, cells and labels.
+
+Places and sizes are in units of which `WIDE` make the width of a figure.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,29 @@ ROLES = {
     "head": "#d55e00",
     "plain": "#7a8288",  # no parameters
 }
-NAME, NOTE = 8.5, 7.5  # points: the name of a part, and everything beside it
+WIDE = 6.6  # units
+NAME = NOTE = style.SMALL  # points: the name of a part, in ink, and everything beside it
+TITLE = style.TEXT  # of a whole
 SOFT = "#4d5a66"  # notes; still 7:1 against white
 LINE, THICK = 1.1, 2.4  # points
-HEAD_LENGTH, HEAD_WIDTH = 0.085, 0.085  # inches, the same for every arrow
+HEAD_LENGTH, HEAD_WIDTH = 0.085, 0.085  # the same for every arrow
 BEND = 0.07  # radius of the corners of an arrow
 PLUS = 0.1  # radius of a plus node
 
 
 class Canvas:
-    """An empty figure of `width` by `height` inches; y goes up."""
+    """An empty figure, `height` units high; y goes up."""
 
-    def __init__(self, width: float, height: float) -> None:
+    def __init__(self, height: float) -> None:
         from matplotlib.figure import Figure
 
-        self.figure = Figure(figsize=(width, height), facecolor="white")
+        inch = style.WIDTH / WIDE
+        self.figure = Figure(figsize=(style.WIDTH, inch * height), facecolor="white")
+        self.height = height
         # Positions are set by hand, so the house's automatic layout stays off.
         self.figure.set_layout_engine("none")
         self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, width), ylim=(0, height))
+        self.axes.set(xlim=(0, WIDE), ylim=(0, height))
         self.axes.set_axis_off()
 
     def text(
@@ -171,8 +178,7 @@ class Canvas:
             interpolation="none", aspect="auto", zorder=1,
         )  # fmt: skip
         # imshow moves the limits to its image.
-        width, height = self.figure.get_size_inches()
-        self.axes.set(xlim=(0, width), ylim=(0, height))
+        self.axes.set(xlim=(0, WIDE), ylim=(0, self.height))
 
     def _frames(self, squares: list[tuple[Point, float]]) -> None:
         from matplotlib.collections import PatchCollection

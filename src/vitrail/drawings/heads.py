@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEIGHT = 4.63
-LANES = {"Q": 0.55, "K": 1.65, "V": 2.75}  # left half, flow goes down
-RIGHT = 5.1  # right half, flow goes up
-WIDE, MATRIX, SCORES_HEIGHT = (1.9, 0.34), (0.85, 0.42), 0.5
+LANES = {"Q": 0.47, "K": 1.6, "V": 2.73}  # left half, flow goes down
+RIGHT = 4.99  # right half, flow goes up
+WIDE, MATRIX, SCORES_HEIGHT = (1.7, 0.34), (0.85, 0.42), 0.5
 # Heights. What one half does, the other undoes at the same level.
 ENDS, BUS, MATRICES, SPLIT = 4.42, 3.99, 3.57, 2.81
 SCORES, SOFTMAX, VALUES = 0.68, 1.34, 1.96
-PANEL_LEFT, PANEL_WIDTH, PANEL_BOTTOM, PANEL_TOP = 3.97, 2.32, 0.33, 2.23
+PANEL_LEFT, PANEL_WIDTH, PANEL_BOTTOM, PANEL_TOP = 4.05, 2.37, 0.33, 2.23
 
 
 def multi_head(settings: dict[str, Any]) -> Figure:
@@ -27,7 +27,7 @@ def multi_head(settings: dict[str, Any]) -> Figure:
     The shape of the tensor stands at every arrow; `head_dim` 0 (or none) means
     embed_dim / num_heads columns a head.
     """
-    canvas, sizes = Canvas(style.WIDTH, HEIGHT), Sizes(settings)
+    canvas, sizes = Canvas(HEIGHT), Sizes(settings)
     _project_and_split(canvas, sizes)
     _attend(canvas, sizes)
     _merge(canvas, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Answer:
         short: the answer for a reader of the opening page alone, in one or two sentences.
         key: its most telling number.
         sources: of every figure and every labelled table; saved as sources.json.
+        explore: view of `vitrail.views` -> its data; saved as explore/<view>.json.
     """
 
     sentence: str
@@ -61,6 +63,7 @@ class Answer:
     short: str = ""
     key: Key = Key("", "")
     sources: Sources = field(default_factory=Sources.none)
+    explore: dict[str, Any] = field(default_factory=dict)
 
     def draw(
         self,
@@ -113,7 +116,7 @@ class Answer:
         tables = {"claims": claims_markdown(self.claims), **self.tables}
         frames = {"table": self.table, **self.data}
         self.sources.check(folder.name, self.figures, tables.values(), frames)
-        for part in ("figures", "tables"):
+        for part in ("figures", "tables", "explore"):
             shutil.rmtree(folder / part, ignore_errors=True)
         for name, figure in self.figures.items():
             style.save(figure, folder / "figures" / f"{name}.svg")
@@ -125,6 +128,9 @@ class Answer:
         for name, frame in frames.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
         write_json(folder / "sources.json", self.sources.content(f"{folder.name}/"))
+        for view, content in self.explore.items():
+            text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+            write_text(folder / "explore" / f"{view}.json", text + "\n")
         write_json(folder / "numbers.json", self.numbers)
         write_json(folder / "claims.json", [claim.row() for claim in self.claims])
         write_text(folder / "answer.md", self.sentence.strip() + "\n")

@@ -103,16 +103,16 @@ def draw(directions: tuple[Directions, Directions], patch: int) -> Figure:
 
     learned, components = directions
     shown = min(COMPARED, len(learned[0]), len(components[0]))
-    drawing, grid = plt.subplots(2, shown, figsize=(style.WIDTH, 2.3), squeeze=False)
+    drawing, grid = plt.subplots(2, shown, figsize=(style.WIDTH, 1.9), squeeze=False)
     for line, (found, shares) in zip(grid, (learned, components), strict=True):
         for axes, direction, share in zip(line, found, shares, strict=False):
             # A direction and its opposite are the same; both rows show the brighter middle.
             direction = direction * (np.sign(direction.sum()) or 1)
             reach = np.abs(direction).max()
             axes.imshow(direction.reshape(patch, patch), cmap="RdBu_r", vmin=-reach, vmax=reach)
-            axes.set_title(f"{100 * share:.0f} %", fontsize=7.5, loc="center", pad=2)
+            axes.set_title(f"{100 * share:.0f} %", fontsize=style.SMALL, loc="center", pad=2)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
     for line, name in zip(grid, ("learned", "PCA of patches"), strict=True):
-        line[0].set_ylabel(name, fontsize=8.5)
+        line[0].set_ylabel(name)
     return drawing

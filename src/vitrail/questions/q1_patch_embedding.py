@@ -130,25 +130,23 @@ def draw_patches(image: np.ndarray, patch: int) -> Figure:
     import matplotlib.pyplot as plt
 
     side, sequence = IMAGE_SIZE // patch, tiles(image[None], patch)[0]
-    drawing = plt.figure(figsize=(style.WIDTH, 2.6))
+    drawing = plt.figure(figsize=(style.WIDTH, 2.05))
     halves: Any = drawing.subfigures(1, 2, width_ratios=[1, 2])
     left, right = halves
     axes = left.subplots()
     axes.imshow(image, cmap=style.DIGITS)
     for line in range(0, IMAGE_SIZE + 1, patch):
-        axes.axhline(line - 0.5, color=style.COLOURS["cnn"], linewidth=1)
-        axes.axvline(line - 0.5, color=style.COLOURS["cnn"], linewidth=1)
+        axes.axhline(line - 0.5, color=style.MARK, linewidth=1)
+        axes.axvline(line - 0.5, color=style.MARK, linewidth=1)
     axes.set_axis_off()
     axes.set_title(f"{IMAGE_SIZE} × {IMAGE_SIZE} image")
     columns = min(len(sequence), 2 * side)
     grid = right.subplots(-(-len(sequence) // columns), columns, squeeze=False)
-    right.suptitle(
-        f"{len(sequence)} tokens of {patch * patch} values, in reading order", fontsize=9.5
-    )
+    right.suptitle(f"{len(sequence)} tokens of {patch * patch} values, in reading order")
     for index, cell in enumerate(grid.flat):
         cell.set(xticks=[], yticks=[])
         cell.spines[:].set_visible(index < len(sequence))
         if index < len(sequence):
             cell.imshow(sequence[index], cmap=style.DIGITS, vmin=0, vmax=255)
-            cell.set_title(str(index + 1), fontsize=7, loc="center", pad=2)
+            cell.set_title(str(index + 1), fontsize=style.SMALL, loc="center", pad=2)
     return drawing

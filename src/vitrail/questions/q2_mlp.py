@@ -141,9 +141,10 @@ def draw_gelu(inputs: np.ndarray) -> Figure:
 
     x = np.linspace(-4, 4, 801)
     drawing, (left, middle, right) = plt.subplots(1, 3, figsize=(style.WIDTH, 2.3), sharex=True)
+    gelu_look, relu_look = style.vits(2)  # as in the comparison of the two
     curves = {
-        "GELU": (gelu(x), style.COLOURS["vit"], "-"),
-        "ReLU": (np.maximum(x, 0), style.COLOURS["cnn"], "--"),
+        "GELU": (gelu(x), gelu_look.colour, "-"),
+        "ReLU": (np.maximum(x, 0), relu_look.colour, "--"),
     }
     for name, (y, colour, line) in curves.items():
         left.plot(x, y, line, color=colour, label=name)
@@ -153,7 +154,8 @@ def draw_gelu(inputs: np.ndarray) -> Figure:
     left.legend()
     bins = np.linspace(-4, 4, 65)
     shares = np.histogram(inputs, bins)[0] / len(inputs)
-    right.stairs(100 * shares, bins, fill=True, color=style.SERIES[5])
+    right.stairs(100 * shares, bins, fill=True, color=style.VIT, alpha=0.6)
     right.axvline(0, color=style.INK, linewidth=0.9)
     right.set(title="inputs in the base ViT", xlabel="input", ylabel="share of inputs (%)")
+    style.set_apart(drawing)
     return drawing

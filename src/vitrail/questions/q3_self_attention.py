@@ -78,9 +78,9 @@ def answer(study: Study) -> Answer:
     random_numbers = "random queries and keys"
     result.draw("scale", draw_scale, scale, data="scale", runs=random_numbers)
     result.tabulate("scale", scale_markdown, scale, data="scale", runs=random_numbers)
-    labels = with_widths(study, shown.labels)
+    about = (measures, with_widths(study, shown.labels), base)
     runs = study.run_ids(shown.labels)
-    result.draw("entropy", draw_entropy, measures, labels, data="entropy", runs=runs)
+    result.draw("entropy", draw_entropy, *about, data="entropy", runs=runs)
     first = study.plan.arms[shown.one_head].seeds[:1]
     runs = study.run_ids([shown.one_head], first)
     result.draw("maps", draw_one_head, study, shown.one_head, runs=runs)

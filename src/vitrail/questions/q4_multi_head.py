@@ -29,6 +29,7 @@ from vitrail.questions.experiments.common import (
     findings_markdown,
     key_difference,
 )
+from vitrail.questions.explore.attention import attention
 from vitrail.questions.sources import SETTINGS, listed
 from vitrail.questions.study import Study
 from vitrail.settings import IMAGE_SIZE
@@ -77,6 +78,7 @@ def answer(study: Study) -> Answer:
             "found_rollout": findings_markdown([ink]),
         },
         data={"attention": measures},
+        explore={"attention": attention(study)},
     )
     result.draw("architecture", multi_head, settings, data=listed(settings), runs=SETTINGS)
     result.draw("maps", draw_heads, study, runs=study.first_run)

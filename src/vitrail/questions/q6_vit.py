@@ -14,6 +14,7 @@ from vitrail.claims import Claim, holds
 from vitrail.questions.answer import Answer, Key
 from vitrail.questions.experiments import cost, effects
 from vitrail.questions.experiments.common import add, error_count, findings_markdown, mean_of
+from vitrail.questions.explore import effects as effects_view
 from vitrail.questions.headline.add import add_headline
 from vitrail.questions.positions import embedding as positions
 from vitrail.questions.positions.shuffle_page import add_patch_shuffle
@@ -130,6 +131,7 @@ def add_comparisons(
     matter = effects.positions_matter_most(study, STEM)
     result.claims += matter
     result.data["effects"] = changes
+    result.explore["effects"] = effects_view.effects(study, STEM, changes)
     result.tables["effects"] = effects.section(STEM, changes, matter)
     compared = filter(effects.one_factor, study.plan.of_question(STEM))
     runs = _together(study.runs_of(experiment) for experiment in compared)
@@ -205,7 +207,9 @@ def draw_errors(study: Study) -> tuple[Figure, pd.DataFrame]:
         axes.set_axis_off()
     for axes, index in zip(grid.flat, worst, strict=False):
         axes.imshow(study.mnist.test_images[index], cmap=style.DIGITS)
-        axes.set_title(f"{truth[index]} as {guess[index]}", fontsize=8, loc="center", pad=2)
+        axes.set_title(
+            f"{truth[index]} as {guess[index]}", fontsize=style.SMALL, loc="center", pad=2
+        )
     answers = guess[worst]
     columns = {"index": worst, "label": truth[worst], "answer": answers}
     return drawing, pd.DataFrame(columns | {"probability": chances[worst, answers]})

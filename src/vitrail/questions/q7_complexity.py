@@ -25,6 +25,7 @@ from vitrail.questions.complexity.ways_tables import (
     training_markdown,
 )
 from vitrail.questions.experiments.common import add
+from vitrail.questions.explore import reduction as reduction_view
 from vitrail.questions.sources import Basis
 from vitrail.questions.study import Study
 from vitrail.scaling import Slope
@@ -100,6 +101,7 @@ def _add_reduction(study: Study, result: Answer) -> None:
     result.draw(one, reduction.draw_curves, table, data=one, runs=runs)
     drawn = "reduction_pictures"
     result.draw(drawn, reduction.draw_pictures, study.folder, data=pictures, runs=runs)
+    result.explore["reduction"] = reduction_view.reduction(study)
     result.numbers["reduction"] = reduction.numbers(table, facts)
     result.claims += reduction.claims(table, reduction.read_right(study.folder))
 

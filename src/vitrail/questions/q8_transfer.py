@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from vitrail import style
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import accuracy_words, add, key_difference
 from vitrail.questions.study import Study
@@ -75,8 +76,9 @@ def add_networks(study: Study, result: Answer) -> None:
     runs, costs = study.runs_of(experiment), cost_table(study, experiment)
     result.tabulate("cost", cost_markdown, study, experiment, costs, data=costs, runs=runs)
     curves = learning_curves(study, experiment)
-    result.draw("learning_curves", draw_curves, curves, data=curves, runs=runs)
-    result.tables["learning_curves"] = curves_markdown()
+    looks = style.looks_of(experiment.members, study.plan.arms[study.plan.base].settings)
+    result.draw("learning_curves", draw_curves, curves, looks, data=curves, runs=runs)
+    result.tables["learning_curves"] = curves_markdown(costs)
     pairs = head_to_head(study, experiment)
     result.tabulate("mcnemar", mcnemar_markdown, pairs, data=pairs, runs=runs)
 

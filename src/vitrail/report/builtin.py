@@ -20,6 +20,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.report.constructs import write_for_filter
+from vitrail.report.explore import PAGE_PART, STYLE
 from vitrail.report.source import Text
 
 # pandoc 3.8 brought --syntax-highlighting, the wheel typst 0.15 the timestamp.
@@ -83,15 +84,32 @@ def render_builtin(build: Path, text: Text, styles: Path) -> None:
     _write_pdf(build, text, styles)
 
 
+def check_sources(build: Path, text: Text, styles: Path, pandoc: list[str] | None = None) -> None:
+    """Look for what the other route would only warn about, without rendering.
+
+    Args:
+        build, text, styles: as for `render_builtin`.
+        pandoc: the command to use where there is no wheel.
+
+    Raises:
+        VitrailError: as `render_builtin`.
+    """
+    _prepare(build, text, styles)
+    found = find_pandoc()
+    command = [str(found)] if found else pandoc or []
+    _pandoc(build, text, styles, ["--to=html5", "--mathml"], command)
+
+
 def _prepare(build: Path, text: Text, styles: Path) -> None:
     (build / "report.md").write_text(str(text), encoding="utf-8")
     write_for_filter(styles, build)
 
 
-def _pandoc(build: Path, text: Text, styles: Path, options: list[str]) -> None:
-    pandoc = find_pandoc()
+def _pandoc(
+    build: Path, text: Text, styles: Path, options: list[str], pandoc: list[str] | None = None
+) -> None:
     command = [
-        str(pandoc),
+        *(pandoc or [str(find_pandoc())]),
         "report.md",
         "--from=markdown",
         "--standalone",
@@ -133,10 +151,10 @@ def _pandoc_says(text: Text, stderr: str) -> str:
 def _write_html(build: Path, text: Text, styles: Path) -> None:
     style = "\n".join(
         file.read_text(encoding="utf-8")
-        for file in (build / "style.css", styles / "page.css")
+        for file in (build / "style.css", build / STYLE, styles / "page.css")
         if file.is_file()
     )
-    options = {"style": style}
+    options = {"style": style, "explore": (build / PAGE_PART).read_text(encoding="utf-8")}
     (build / "page.json").write_text(json.dumps({"variables": options}), encoding="utf-8")
     _pandoc(
         build,

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import yaml
+
 from vitrail.errors import VitrailError
 from vitrail.report.source import Text
 
@@ -44,6 +46,30 @@ def find_quarto() -> tuple[str, str] | str:
     if (int(numbers[1]), int(numbers[2])) < NEEDED:
         return f"Quarto {version} is older than 1.6 and is not used"
     return command, version
+
+
+def check_settings(build: Path) -> None:
+    """Look for settings in ``_quarto.yml`` that only show in the finished report.
+
+    Raises:
+        VitrailError: a theme or a kind of mathematics that a browser would fetch something for,
+            a page that is not one file, a filter or style that is not there, or `columns`,
+            which Quarto's Typst format takes for the columns of a page.
+    """
+    settings = yaml.safe_load((build / "_quarto.yml").read_text(encoding="utf-8"))
+    html, typ = settings["format"]["html"], settings["format"]["typst"]
+    told = []
+    if html.get("theme") not in ("default", "none"):
+        told.append(f"the theme {html.get('theme')} may fetch fonts; the report keeps to default")
+    for key, value in (("html-math-method", "mathml"), ("embed-resources", True)):
+        if html.get(key) != value:
+            told.append(f"{key} has to be {str(value).lower()}, or the page is not one file")
+    if "columns" in settings or "columns" in typ:
+        told.append("columns would set the PDF in columns")
+    named = [*settings["filters"], *html["css"], typ["include-before-body"]]
+    told += [f"the file {name} is not there" for name in named if not (build / name).is_file()]
+    if told:
+        raise VitrailError(f"_quarto.yml: {'; '.join(told)}")
 
 
 def render_quarto(build: Path, text: Text, command: str) -> None:

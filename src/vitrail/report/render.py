@@ -20,6 +20,7 @@ from vitrail.errors import VitrailError, run_command
 from vitrail.files import read_json, whole_folder
 from vitrail.report import builtin, quarto
 from vitrail.report.check import SECTIONS, check_html, check_pdf
+from vitrail.report.explore import write_page_part
 from vitrail.report.source import expand
 from vitrail.report.source_lines import Origin, SourceLines, with_source_lines
 from vitrail.report.stage import stage
@@ -106,7 +107,10 @@ def render(
     build = stage(study, results, source, root, about)
     variables = yaml.safe_load((build / "_variables.yml").read_text(encoding="utf-8"))
     text = with_source_lines(expand(build / "report.qmd", variables), SourceLines(origin, build))
+    write_page_part(build, text)
     if route.name == "quarto":
+        quarto.check_settings(build)
+        builtin.check_sources(build, text, source / "_builtin", [route.command, "pandoc"])
         quarto.render_quarto(build, text, route.command)
     else:
         builtin.render_builtin(build, text, source / "_builtin")

@@ -15,6 +15,7 @@ import yaml
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, write_text
+from vitrail.report.explore import stage_views
 from vitrail.report.regions import write_regions
 
 # Styles of the built-in route and leftovers of an earlier render stay behind.
@@ -30,8 +31,8 @@ def stage(
 
     Figures come to ``figures/<stem>/``, tables to ``tables/<stem>/`` (those of the study to
     ``tables/study/``), the answer to ``answers/<stem>.md``, code regions to
-    ``code/<name>.md``, and all numbers to ``_variables.yml`` under ``q1`` to ``q8``,
-    ``study`` and ``report``.
+    ``code/<name>.md``, the data of the interactive views to ``explore/``, and all numbers to
+    ``_variables.yml`` under ``q1`` to ``q8``, ``study`` and ``report``.
 
     Args:
         study: name of the study, a folder in `results`.
@@ -60,6 +61,7 @@ def stage(
         _copy(extra, "figures", "*.svg", build)
         _copy(extra, "tables", "*.md", build)
         variables["study"] = _numbers(extra / "numbers.json")
+    stage_views(results / study, build)
     write_text(build / "_variables.yml", as_yaml(variables))
     write_regions(build, root / "src", root, build / "code")
     return build

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-QUERY = "#ff3b30"
 GAP = 1.5  # pixels between the image and the cell of the class token
 # Inches: margins, the space of titles, between panels and between groups, the largest digit.
-LEFT, BAR, TITLE, GROUP_TITLE, PAD, GROUP_GAP, LARGEST = 0.3, 0.6, 0.22, 0.2, 0.08, 0.22, 1.0
+LEFT, BAR, TITLE, GROUP_TITLE, PAD, GROUP_GAP, LARGEST = 0.3, 0.72, 0.22, 0.2, 0.08, 0.22, 1.0
 
 
 @dataclass(frozen=True)
@@ -112,17 +111,21 @@ def draw_maps(
         y = head + line * step_y + (TITLE if titled else 0)
         drawing.text(
             (LEFT - 0.07) / style.WIDTH, 1 - (y + side / 2) / height, name,
-            rotation=90, ha="right", va="center", fontsize=8.5,
+            rotation=90, ha="right", va="center",
         )  # fmt: skip
         for column, panel in enumerate(row):
             x = LEFT + column * step_x + gaps[column]
             axes = place(x, y, side * (1 + cell), side)
             _draw(axes, panel, norm, side)
             axes.set_title(panel.title, loc="center", x=(cell + (1 + cell)) / 2 / (1 + cell), pad=3)
-            axes.title.set_fontsize(8.5)
+            axes.title.set_fontsize(style.SMALL)
             if line == 0 and column in groups:
                 drawing.text(
-                    x / style.WIDTH, 1 - 0.02 / height, groups[column], va="top", fontsize=9
+                    x / style.WIDTH,
+                    1 - 0.02 / height,
+                    groups[column],
+                    va="top",
+                    fontsize=style.TEXT,
                 )
     used = head + step_y * len(panels) - PAD
     right = LEFT + columns * step_x + gaps[-1] + 0.08
@@ -151,7 +154,7 @@ def _draw(axes: Axes, panel: Panel, norm: Normalize, inches: float) -> None:
         axes.contour(panel.image, levels=[127], colors=colour, linewidths=width)
     outline: dict[str, Any] = {
         "fill": False,
-        "edgecolor": QUERY,
+        "edgecolor": style.MARK,
         "linewidth": 1.7 * thin,
         "clip_on": False,
     }
@@ -190,6 +193,6 @@ def _colour_bar(axes: Axes, norm: Normalize, label: str) -> None:
     heights = np.asarray(norm(shown))
     far = [i for i, height in enumerate(heights) if i == 0 or height - heights[i - 1] > 0.08]
     bar.set_ticks([shown[i] for i in far], labels=[f"{shown[i]:g}" for i in far])
-    bar.set_label(label, fontsize=8.5)
-    bar.ax.tick_params(labelsize=8, length=2)
+    bar.set_label(label)
+    bar.ax.tick_params(length=2)
     bar.outline.set_visible(False)

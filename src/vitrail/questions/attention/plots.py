@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from vitrail.questions.attention.measures import START, TRAINED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WITH: Final = "solid"
 WITHOUT: Final = "dashed"
@@ -24,21 +25,15 @@ def draw_scale(scale: pd.DataFrame) -> Figure:
     """Entropy and gradient of random queries and keys against d_k."""
     import matplotlib.pyplot as plt
 
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.5))
-    for line, suffix, name in ((WITH, "_scaled", "with"), (WITHOUT, "", "without")):
-        look = {"linestyle": line, "marker": "o", "markersize": 3.5}
-        left.plot(
-            scale["d_k"], 100 * scale[f"entropy{suffix}"], color=style.INK, **look,
-            label=f"{name} $1/\\sqrt{{d_k}}$",
-        )  # fmt: skip
-        for column, colour, who in (
-            ("gradient_mean", style.COLOURS["cnn"], "mean query"),
-            ("gradient", style.COLOURS["vit"], "median query"),
-        ):
-            right.plot(
-                scale["d_k"], scale[f"{column}{suffix}"], color=colour, **look,
-                label=f"{who}, {name}",
-            )  # fmt: skip
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.6))
+    median, mean = style.vits(2)
+    for line, suffix in ((WITH, "_scaled"), (WITHOUT, "")):
+        look: dict[str, Any] = {"linestyle": line, "markersize": 3.5}
+        entropy = 100 * scale[f"entropy{suffix}"]
+        left.plot(scale["d_k"], entropy, color=style.INK, marker="o", **look)
+        for column, who in (("gradient", median), ("gradient_mean", mean)):
+            values = scale[f"{column}{suffix}"]
+            right.plot(scale["d_k"], values, color=who.colour, marker=who.marker, **look)
     left.set(title="entropy of the rows", ylabel="% of uniform", ylim=(0, 103))
     right.set(title="gradient of a query", ylabel="root mean square", yscale="log")
     style.plain_log_ticks(right)
@@ -46,44 +41,58 @@ def draw_scale(scale: pd.DataFrame) -> Figure:
         axes.set_xlabel("$d_k$")
         axes.set_xscale("log", base=2)
         axes.set_xticks(scale["d_k"], [f"{width}" for width in scale["d_k"]])
-        axes.legend(fontsize=8, handlelength=3)
+    keys = [_key(median, "median query"), _key(mean, "mean query"), *_scale_keys()]
+    drawing.legend(handles=keys, loc="outside lower center", ncols=4, handlelength=3)
+    style.set_apart(drawing)
     return drawing
 
 
-def draw_entropy(measures: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
+def _key(look: style.Look, label: str) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=look.colour, marker=look.marker, markersize=3.5, label=label)
+
+
+def _scale_keys() -> list[Line2D]:
+    """What solid and dashed lines mean."""
+    from matplotlib.lines import Line2D
+
+    root = "$1/\\sqrt{d_k}$"
+    return [
+        Line2D([], [], color=style.INK, linestyle=WITH, label=f"with {root}"),
+        Line2D([], [], color=style.INK, linestyle=WITHOUT, label=f"without {root}"),
+    ]
+
+
+def draw_entropy(measures: pd.DataFrame, labels: Mapping[str, str], base: str) -> Figure:
     """Entropy by block, before and after training, with and without the scale.
 
-    `labels` names the arms in the order of their colours; lines are means over seeds and
+    `labels` names the arms, of which `base` is the base ViT; lines are means over seeds and
     heads, bands the range of the seeds.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
 
+    order = sorted(labels, key=lambda arm: arm != base)
+    looks = dict(zip(order, style.vits(len(order)), strict=True))
     drawing, grid = plt.subplots(1, 2, figsize=(style.WIDTH, 2.8), sharey=True)
     for axes, state in zip(grid, (START, TRAINED), strict=True):
-        for colour, arm in zip(style.SERIES, labels, strict=False):
+        for arm, look in looks.items():
             chosen = measures[(measures["arm"] == arm) & (measures["state"] == state)]
             for line, column in ((WITH, "entropy"), (WITHOUT, "entropy_unscaled")):
                 seeds = 100 * chosen.pivot_table(column, "block", "seed")
                 axes.plot(
-                    seeds.index, seeds.mean(axis=1), color=colour, linestyle=line, marker="o",
-                    markersize=3.5,
+                    seeds.index, seeds.mean(axis=1), color=look.colour, linestyle=line,
+                    marker=look.marker, markersize=3.5,
                 )  # fmt: skip
                 axes.fill_between(
-                    seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=colour, alpha=0.15,
-                    linewidth=0,
+                    seeds.index, seeds.min(axis=1), seeds.max(axis=1), color=look.colour,
+                    alpha=0.15, linewidth=0,
                 )  # fmt: skip
         axes.set(title=TITLES[state], xlabel="block", ylim=(0, 103))
         _blocks(axes, measures)
     grid[0].set_ylabel("entropy (% of uniform)")
-    keys = [
-        Line2D([], [], color=colour, label=label)
-        for colour, label in zip(style.SERIES, labels.values(), strict=False)
-    ] + [
-        Line2D([], [], color=style.INK, linestyle=WITH, label="with $1/\\sqrt{d_k}$"),
-        Line2D([], [], color=style.INK, linestyle=WITHOUT, label="without $1/\\sqrt{d_k}$"),
-    ]
-    drawing.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=3)
+    keys = [*(_key(look, labels[arm]) for arm, look in looks.items()), *_scale_keys()]
+    drawing.legend(handles=keys, loc="outside lower center", ncols=2, handlelength=3)
     return drawing
 
 
@@ -97,12 +106,13 @@ def draw_distance(
     for axes, state in zip(grid, (START, TRAINED), strict=True):
         chosen = measures[measures["state"] == state]
         seeds = sorted(chosen["seed"].unique())
-        for place, (colour, seed) in enumerate(zip(style.SERIES * 9, seeds, strict=False)):
+        for place, (look, seed) in enumerate(zip(style.vits(len(seeds)), seeds, strict=True)):
+            # One network, so one colour; the seeds differ in their markers.
             mine = chosen[chosen["seed"] == seed]
             shift = 0.16 * (place - (len(seeds) - 1) / 2)
             axes.scatter(
-                mine["block"] + shift, mine["distance"], s=15, color=colour, alpha=0.75,
-                linewidth=0, label=f"seed {seed}",
+                mine["block"] + shift, mine["distance"], s=15, color=style.VIT,
+                marker=look.marker, alpha=0.75, linewidth=0, label=f"seed {seed}",
             )  # fmt: skip
         axes.axhline(uniform, color=style.INK, linestyle="--", linewidth=1, label="uniform")
         if window is not None:

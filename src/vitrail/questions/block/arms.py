@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 STEM = "q5_block"
 NORM_NAMES = {"pre": "pre-norm", "post": "post-norm"}
-COLOURS = {"pre": style.COLOURS["vit"], "post": style.COLOURS["cnn"]}
+# As in the figures of the experiments that vary both: the place by tone, the warm-up by line.
+LOOKS = dict(zip(("pre", "post"), style.vits(2), strict=True))
 LOOK = ("depth", "norm", "warmup")  # what tells the arms of a figure apart
 
 
@@ -68,14 +69,16 @@ def look_of(settings: Settings) -> dict[str, Any]:
 def draw_arms(axes: Axes, rows: pd.DataFrame, x: str, y: str) -> None:
     """A line per arm: the mean of column `y` over the seeds at each `x`, their range as a band."""
     for (norm, warmup, _), mine in rows.groupby(["norm", "warmup", "arm"], sort=False):
-        seeds, colour, warm = mine.groupby(x)[y], COLOURS[str(norm)], bool(warmup)
+        seeds, look, warm = mine.groupby(x)[y], LOOKS[str(norm)], bool(warmup)
         mean = seeds.mean()
         axes.plot(
-            mean.index, mean, color=colour, linestyle="-" if warm else ":",
-            marker="o" if warm else "s", markersize=3.5,
+            mean.index, mean, color=look.colour, linestyle=style.LINES[0 if warm else 1],
+            marker=look.marker, markersize=3.5, markerfacecolor=None if warm else "white",
             label=NORM_NAMES[str(norm)] + ("" if warm else ", no warm-up"),
         )  # fmt: skip
-        axes.fill_between(mean.index, seeds.min(), seeds.max(), color=colour, alpha=0.15)
+        axes.fill_between(
+            mean.index, seeds.min(), seeds.max(), color=look.colour, alpha=0.15, linewidth=0
+        )
 
 
 def add_legend(panels: Iterable[Axes]) -> None:

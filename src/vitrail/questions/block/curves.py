@@ -51,4 +51,5 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
     for axes in panels[-1]:
         axes.set_xlabel("optimiser steps")
     add_legend(panels.flat)
+    style.set_apart(drawing)
     return drawing

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOOKS = {  # what is drawn, its colour and its name
-    ("block", "fused"): (style.COLOURS["timm"], "block, fused"),
-    ("attention", "naive"): (style.COLOURS["cnn"], "attention, written out"),
-    ("attention", "fused"): (style.COLOURS["vit"], "attention, fused"),
+_FUSED, _WRITTEN_OUT, _BLOCK = style.vits(3)
+LOOKS = {  # what is drawn, how, and its name
+    ("block", "fused"): (_BLOCK, "block, fused"),
+    ("attention", "naive"): (_WRITTEN_OUT, "attention, written out"),
+    ("attention", "fused"): (_FUSED, "attention, fused"),
 }
-DASHES: dict[str, Any] = {"color": style.COLOURS["reference"], "linestyle": "--", "linewidth": 1.2}
+DASHES: dict[str, Any] = {"color": style.GUIDE, "linestyle": "--", "linewidth": 1.2}
 DOTS: dict[str, Any] = {"linestyle": ":", "linewidth": 1.2}
-SMALL = 7.5  # of legends, points
 
 
 def draw_time(clock: Clock) -> Figure:
@@ -34,15 +34,14 @@ def draw_time(clock: Clock) -> Figure:
     )
     for axes, width in zip(panels[0], clock.widths, strict=True):
         sizes: list[int] = []
-        for (what, variant), (colour, name) in LOOKS.items():
+        for (what, variant), (look, name) in LOOKS.items():
             rows = clock.rows(what, variant, width)
             sizes = sorted({*sizes, *(int(n) for n in rows["n"])})
             axes.plot(
-                rows["n"], 1e3 * rows["median_seconds"], marker="o", markersize=3.5,
-                color=colour, label=name,
-            )  # fmt: skip
+                rows["n"], 1e3 * rows["median_seconds"], **look.plot, markersize=3.5, label=name
+            )
             axes.fill_between(
-                rows["n"], 1e3 * rows["q25_seconds"], 1e3 * rows["q75_seconds"], color=colour,
+                rows["n"], 1e3 * rows["q25_seconds"], 1e3 * rows["q75_seconds"], color=look.colour,
                 alpha=0.25,
             )  # fmt: skip
         for what in ("block", "attention"):
@@ -53,7 +52,7 @@ def draw_time(clock: Clock) -> Figure:
         style.plain_log_ticks(axes)
         _token_axis(axes, sizes)
     panels[0, 0].set_ylabel("time of a sequence (ms)")
-    panels[0, 0].legend(fontsize=SMALL, loc="upper left")
+    panels[0, 0].legend(loc="upper left")
     return drawing
 
 
@@ -86,18 +85,19 @@ def draw_exponents(clock: Clock, steps: pd.DataFrame) -> Figure:
         for axes, what in zip(line, ("block", "attention"), strict=True):
             mine = steps[(steps["embed_dim"] == width) & (steps["what"] == what)]
             for variant, part in mine.groupby("variant", sort=False):
-                colour, name = LOOKS[what, str(variant)]
+                look, name = LOOKS[what, str(variant)]
                 middle = np.sqrt(part["n_from"] * part["n_to"])
                 shift = 1.03 if variant == "naive" else 1 / 1.03 if what == "attention" else 1
                 around = [part["slope"] - part["low"], part["high"] - part["slope"]]
                 axes.errorbar(
-                    middle * shift, part["slope"], yerr=np.clip(around, 0, None), color=colour,
-                    marker="o", markersize=3.5, capsize=2.5, linestyle="none", label=name,
+                    middle * shift, part["slope"], yerr=np.clip(around, 0, None),
+                    color=look.colour, marker=look.marker, markersize=3.5, capsize=2.5,
+                    linestyle="none", label=name,
                 )  # fmt: skip
                 if variant == "fused":
                     axes.plot(middle, part["predicted"], **DASHES, label="formula (MACs)")
                 label = "two terms timed apart" if variant == "fused" else None
-                axes.plot(middle, part["weighted"], **DOTS, color=colour, label=label)
+                axes.plot(middle, part["weighted"], **DOTS, color=look.colour, label=label)
             axes.axhline(2, color=style.GRID, zorder=0)
             axes.set_title(f"{what}, width {width}")
             _token_axis(axes, sorted({*mine["n_from"], *mine["n_to"]}))
@@ -108,9 +108,7 @@ def draw_exponents(clock: Clock, steps: pd.DataFrame) -> Figure:
     for axes in panels[0]:
         lines, names = axes.get_legend_handles_labels()
         named |= dict(zip(names, lines, strict=True))
-    drawing.legend(
-        handles=list(named.values()), loc="outside lower center", ncols=3, fontsize=SMALL
-    )
+    drawing.legend(handles=list(named.values()), loc="outside lower center", ncols=3)
     low, high = steps["low"].min(), steps["high"].max()
     panels[0, 0].set_ylim(min(0.8, low - 0.05), max(2.5, high + 0.05))
     return drawing
@@ -128,10 +126,10 @@ def draw_memory(clock: Clock) -> Figure:
     )
     for axes, mode in zip(panels[0], modes, strict=True):
         for variant, power in (("naive", 2), ("fused", 1)):
-            colour, name = LOOKS["attention", variant]
+            look, name = LOOKS["attention", variant]
             rows = clock.rows("attention", variant, width, mode)
             axes.plot(
-                rows["n"], rows["peak_mib"], marker="o", markersize=3.5, color=colour,
+                rows["n"], rows["peak_mib"], **look.plot, markersize=3.5,
                 label=name.removeprefix("attention, "),
             )  # fmt: skip
             n, last = rows["n"].astype(float), rows.iloc[-1]
@@ -141,7 +139,7 @@ def draw_memory(clock: Clock) -> Figure:
         style.plain_log_ticks(axes)
         _token_axis(axes, [int(n) for n in clock.rows("attention", "fused", width, mode)["n"]])
     panels[0, 0].set_ylabel("peak memory (MiB)")
-    panels[0, 0].legend(fontsize=SMALL)
+    panels[0, 0].legend()
     return drawing
 
 
@@ -158,25 +156,23 @@ def draw_shares(clock: Clock) -> Figure:
         n = np.geomspace(sizes[0], sizes[-1], 100)
         quadratic = 100 * np.array([quadratic_share(size, width, clock.mlp_ratio) for size in n])
         axes.stackplot(
-            n, quadratic, 100 - quadratic, colors=["#f2c9a5", "#c5dcea"],
+            n, quadratic, 100 - quadratic, colors=["#d9d2ea", "#e6ebee"],
             labels=["n²d of the MACs", "nd² of the MACs"],
         )  # fmt: skip
-        for variant, marker in (("fused", "o"), ("naive", "s")):
-            colour, name = LOOKS["attention", variant]
+        for variant in ("fused", "naive"):
+            look, name = LOOKS["attention", variant]
             products = clock.seconds("products", variant, width)
             both = [size for size in sizes if size in products]
             axes.plot(
                 both, [100 * products[s] / (products[s] + linear[s]) for s in both],
-                color=colour, marker=marker, markersize=3.5, linestyle="none",
+                color=look.colour, marker=look.marker, markersize=3.5, linestyle="none",
                 label=f"products' time, {name.removeprefix('attention, ')}",
             )  # fmt: skip
         axes.set(title=f"width {width}", xlabel="tokens n", ylim=(0, 100), xlim=(n[0], n[-1]))
         _token_axis(axes, sizes)
         axes.grid(visible=False)
     panels[0, 0].set_ylabel("share (%)")
-    drawing.legend(
-        *panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7
-    )
+    drawing.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return drawing
 
 
@@ -187,13 +183,13 @@ def draw_model(clock: Clock, sizes: dict[str, Any]) -> Figure:
     rows = clock.table[clock.table["what"] == "model"].dropna(subset=["median_seconds"])
     drawing, axes = plt.subplots(figsize=(style.WIDTH, 2.8))
     names = {"forward": "forward", "train": "forward and backward"}
+    looks = dict(zip(names, style.vits(len(names)), strict=True))
     first = int(rows["threads"].iloc[0])
     for (mode, threads), line in rows.groupby(["pass", "threads"], sort=False):
         line = line.sort_values("n")
         axes.plot(
-            line["n"], 1e3 * line["median_seconds"], marker="o", markersize=3.5,
-            color=style.SERIES[list(names).index(str(mode))],
-            linestyle="-" if threads == first else ":",
+            line["n"], 1e3 * line["median_seconds"], marker=looks[str(mode)].marker, markersize=3.5,
+            color=looks[str(mode)].colour, linestyle="-" if threads == first else ":",
             label=f"{names[str(mode)]}, {threads} thread{'s' if threads != 1 else ''}",
         )  # fmt: skip
         if mode == "forward" and threads == first:
@@ -205,7 +201,7 @@ def draw_model(clock: Clock, sizes: dict[str, Any]) -> Figure:
     axes.set(xlabel="tokens n", ylabel="time of an image (ms)")
     style.plain_log_ticks(axes)
     style.token_ticks(axes, sorted(int(n) for n in rows["n"].unique()))
-    axes.legend(fontsize=SMALL, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawing
 
 
@@ -213,4 +209,3 @@ def _token_axis(axes: Axes, sizes: list[int]) -> None:
     """Logarithmic, with a tick at the measured powers of two, or at all where few are."""
     powers = [n for n in sizes if n & (n - 1) == 0]
     style.token_ticks(axes, powers if len(powers) > 2 else sizes)
-    axes.tick_params(axis="x", labelsize=7.5)

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 NAMES = {"linear": "linear attention", "window": "attention in windows"}
 FASTER = "faster at all lengths"
 SOFTMAX = {"fused": "softmax, fused", "naive": "softmax, written out"}
-LOOKS = {  # variant, its colour and marker
-    "naive": (style.COLOURS["cnn"], "s"),
-    "fused": (style.COLOURS["vit"], "o"),
-    "linear": (style.COLOURS["timm"], "^"),
-    "window": (style.COLOURS["mlp"], "D"),
-}
+LOOKS = dict(zip(("fused", "naive", "linear", "window"), style.vits(4), strict=True))
 NEARLY_LINEAR = 1.2  # an exponent below it
 
 
@@ -193,18 +188,15 @@ def draw_kinds(clock: Clock) -> Figure:
     width = clock.widths[0]
     drawing, axes = plt.subplots(figsize=(style.WIDTH, 3.1))
     sizes: list[int] = []
-    for variant, (colour, marker) in LOOKS.items():
+    for variant, look in LOOKS.items():
         rows = clock.rows("attention", variant, width)
         sizes = sorted({*sizes, *(int(n) for n in rows["n"])})
         name = (SOFTMAX | NAMES)[variant]
         if variant == "window":
             name += f", {clock.window_size} by {clock.window_size}"
-        axes.plot(
-            rows["n"], 1e3 * rows["median_seconds"], color=colour, marker=marker, markersize=3.5,
-            label=name,
-        )  # fmt: skip
+        axes.plot(rows["n"], 1e3 * rows["median_seconds"], **look.plot, markersize=3.5, label=name)
         axes.fill_between(
-            rows["n"], 1e3 * rows["q25_seconds"], 1e3 * rows["q75_seconds"], color=colour,
+            rows["n"], 1e3 * rows["q25_seconds"], 1e3 * rows["q75_seconds"], color=look.colour,
             alpha=0.25,
         )  # fmt: skip
     axes.set(xlabel="tokens n", ylabel="time of a sequence (ms)")

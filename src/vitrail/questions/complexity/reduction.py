@@ -28,8 +28,8 @@ NAMES = {
 }
 Row = dict[Any, Any]
 LEARNED = ("ltmp", "ltmp_class")
-MARKERS = {"tome": "s", "prune": "^", "ltmp": "o", "ltmp_class": "D"}
-COLOURS = dict(zip(MARKERS, ["#d55e00", "#009e73", "#0072b2", "#cc79a7"], strict=True))
+# The ViT with all its tokens is where every curve starts; the ways are variants of it.
+LOOKS = dict(zip(("tome", "prune", "ltmp", "ltmp_class"), style.vits(5)[1:], strict=True))
 NEAR = 0.02  # how far from its target LTMP may end, as a share of all MACs
 AFFORDED = {75: 0.002, 50: 0.005}  # accuracy that LTMP may lose at these targets
 
@@ -204,15 +204,15 @@ def draw_curves(table: pd.DataFrame) -> Figure:
 
     plain = table.iloc[0]
     drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.9), sharey=True)
-    for way, marker in MARKERS.items():
+    for way, look in LOOKS.items():
         if way not in set(table["way"]):
             continue
         rows = pd.concat([table.iloc[:1], table[table["way"] == way]])
         rows = rows.sort_values("macs_ratio", ascending=False)
-        look = {"color": COLOURS[way], "marker": marker, "markersize": 4, "label": NAMES[way]}
-        left.plot(rows["macs_ratio"], 100 * rows["test_accuracy"], **look)
+        line = {**look.plot, "markersize": 4, "label": NAMES[way]}
+        left.plot(rows["macs_ratio"], 100 * rows["test_accuracy"], **line)
         speed = rows["images_per_second"] / plain["images_per_second"]
-        right.plot(speed, 100 * rows["test_accuracy"], **look)
+        right.plot(speed, 100 * rows["test_accuracy"], **line)
     left.set(xlabel="share of the MACs", ylabel="test accuracy (%)")
     left.invert_xaxis()
     right.set(xlabel="images per second, ratio to all tokens")
@@ -226,7 +226,7 @@ def draw_pictures(folder: Path) -> Figure:
 
     with np.load(folder / "reduction" / "pictures.npz") as found:
         images, labels = found["images"], found["labels"]
-        ways = [way for way in MARKERS if f"{way}_owners" in found]
+        ways = [way for way in LOOKS if f"{way}_owners" in found]
         owners = {way: found[f"{way}_owners"][-1] for way in ways}
         predicted = {way: found[f"{way}_predicted"] for way in ways}
         settings = {way: int(found[f"{way}_setting"]) for way in ways}
@@ -243,9 +243,9 @@ def draw_pictures(folder: Path) -> Figure:
             right = predicted[way][position] == labels[position]
             axes.set_title(
                 f"{labels[position]}" if right else f"{labels[position]}, read as "
-                f"{predicted[way][position]}", fontsize=8, loc="center",
+                f"{predicted[way][position]}", fontsize=style.SMALL, loc="center",
             )  # fmt: skip
-        line[0].set_ylabel(setting_words(way, settings[way]).replace(", ", "\n"), fontsize=8)
+        line[0].set_ylabel(setting_words(way, settings[way]).replace(", ", "\n"))
     return drawing
 
 
@@ -258,7 +258,7 @@ def tokens_drawn(folder: Path) -> pd.DataFrame:
         pd.DataFrame(columns=["way", "setting", "digit", "label", "answer", "patch", "token"])
     ]
     with np.load(folder / "reduction" / "pictures.npz") as found:
-        for way in (way for way in MARKERS if f"{way}_owners" in found):
+        for way in (way for way in LOOKS if f"{way}_owners" in found):
             owners = found[f"{way}_owners"][-1][:, 1:]  # (images, patches)
             digit, patch = (index.ravel() for index in np.indices(owners.shape))
             columns = {

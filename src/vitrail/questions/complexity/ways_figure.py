@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMALL = 7.5  # points
 HEIGHT = 4.3  # inches
 GAP = 0.052  # between two labels, as a share of the height of a panel
 LINEAR = 1.0  # points within which the axis of accuracy is linear
@@ -28,6 +27,7 @@ def draw_gains(ways: pd.DataFrame) -> Figure:
         _draw(axes, shown(ways, table))
         axes.set(title=table, xlabel="time, ratio to the baseline")
     panels[0].set_ylabel("accuracy minus baseline (points)")
+    style.set_apart(drawing)
     return drawing
 
 
@@ -43,15 +43,15 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     from matplotlib.ticker import FixedLocator, NullLocator
 
     gaps, ratios = 100 * rows["accuracy_difference"].to_numpy(), rows["time_ratio"].to_numpy()
-    axes.axhline(0, color=style.COLOURS["reference"], linewidth=0.8, linestyle="--")
-    axes.axvline(1, color=style.COLOURS["reference"], linewidth=0.8, linestyle="--")
+    axes.axhline(0, color=style.GUIDE, linewidth=0.8, linestyle="--")
+    axes.axvline(1, color=style.GUIDE, linewidth=0.8, linestyle="--")
     axes.errorbar(
         ratios, gaps, yerr=100 * rows["accuracy_half_width"].fillna(0).to_numpy(),
         xerr=np.stack([
             (rows["time_ratio"] - rows["time_low"]).fillna(0).to_numpy(),
             (rows["time_high"] - rows["time_ratio"]).fillna(0).to_numpy(),
         ]), fmt="o",
-        markersize=4, color=style.COLOURS["vit"], ecolor="#c3cad0", elinewidth=1.2,
+        markersize=4, color=style.VIT, ecolor="#c3cad0", elinewidth=1.2,
     )  # fmt: skip
     axes.set_yscale("symlog", linthresh=LINEAR)
     ticks = [-30.0, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, 30.0]
@@ -65,12 +65,12 @@ def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_ylim(1.25 * low, 1.25 * high)
     heights = axes.transAxes.inverted().transform(axes.transData.transform([(1, g) for g in gaps]))
     places = spread(heights[:, 1], GAP)
-    line = {"arrowstyle": "-", "color": style.COLOURS["reference"], "linewidth": 0.5}
+    line = {"arrowstyle": "-", "color": style.GUIDE, "linewidth": 0.5}
     line |= {"relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 2}  # from the label's left end
     for way, ratio, gap, place in zip(rows["way"], ratios, gaps, places, strict=True):
         axes.annotate(
             way, xy=(ratio, gap), xytext=(1.06, place), textcoords="axes fraction",
-            fontsize=SMALL, va="center", annotation_clip=False, arrowprops=line,
+            va="center", annotation_clip=False, arrowprops=line,
         )  # fmt: skip
 
 

@@ -72,9 +72,9 @@ def goal_cell(seconds: float) -> str:
 def cost_cells(row: Row) -> dict[str, str]:
     """Time and memory beside the baseline's, the same in every table."""
     return {
-        "× time": ratio_cell(row),
+        "×\N{NO-BREAK SPACE}time": ratio_cell(row),
         "MiB": cell(row["peak_mib"], form=".1f"),
-        "× MiB": memory_cell(row),
+        "×\N{NO-BREAK SPACE}MiB": memory_cell(row),
     }
 
 

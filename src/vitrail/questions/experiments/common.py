@@ -238,7 +238,7 @@ def add(
             experiment.description.strip(),
             findings_markdown(claims),
             answer.tables[name].strip(),
-            _figure_markdown(study, experiment),
+            _figure_markdown(study, experiment, table),
         ]
         sections.append("\n\n".join(filter(None, parts)))
     answer.tables["experiments"] = (
@@ -254,9 +254,9 @@ def _heading(experiment: Experiment) -> str:
     return f"{level} {experiment.title} {{#sec-{experiment.question}-{experiment.name}}}"
 
 
-def _figure_markdown(study: Study, experiment: Experiment) -> str:
+def _figure_markdown(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
     """The figure of an experiment with its caption, which says how to read it."""
-    caption, alternative = figures.words(experiment)
+    caption, alternative = figures.words(experiment, table)
     return figures.markdown(
         experiment.question,
         experiment.name,

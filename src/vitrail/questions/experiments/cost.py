@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEM = "q6_vit"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MODEL_NAMES = {
     "vit": "ViT",
     "cnn": "CNN",
@@ -117,6 +118,7 @@ def section(table: pd.DataFrame, decided: list[Claim]) -> str:
     """The picture with how to read it, in Markdown; nothing where nothing ran."""
     if table.empty:
         return "<!-- no run to draw -->"
+    lowest = table.sort_values("error").iloc[0]
     drawing = markdown(
         STEM,
         "cost",
@@ -124,9 +126,10 @@ def section(table: pd.DataFrame, decided: list[Claim]) -> str:
         "Test error against three kinds of cost, on logarithmic axes, one point per arm (mean over "
         "the seeds). Colour and shape tell the kind of network. Filled: at least the budget of the "
         "base ViT; open: the short budget of the ablations. Compare filled points with filled "
-        "ones, open with open. The ViTs at full budget are named, and the best and the worst of "
-        "the others.",
-        "Three scatter plots of test error, against parameters, multiply-accumulates and speed.",
+        "ones, open with open. Letters: the ViTs at full budget, and the best and the worst of the "
+        "others.",
+        "Three scatter plots of test error, against parameters, multiply-accumulates and speed. "
+        f"The lowest point is {lowest['label']}, with an error of {lowest['error']:.2g} %.",
     )
     return f"""#### Accuracy against cost {{#sec-q6-cost}}
 
@@ -149,10 +152,11 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes, cost in zip(grid, COSTS, strict=True):
         for row in table.to_dict("records"):
             kind = str(row["model"])
-            colour = style.COLOURS[kind]
+            look = style.KINDS[kind]
             axes.scatter(
-                row[cost.column], row["error"], s=30, marker=style.MARKERS[kind],
-                facecolor=colour if row["full"] else "none", edgecolor=colour, linewidth=1.1,
+                row[cost.column], row["error"], s=30, marker=look.marker,
+                facecolor=look.colour if row["full"] else "none", edgecolor=look.colour,
+                linewidth=1.1,
                 zorder=3 if row["full"] else 2,
             )  # fmt: skip
         style.plain_log_ticks_x(axes, subs=(1,))
@@ -177,25 +181,30 @@ def legend(table: pd.DataFrame) -> list[Any]:
 
     kinds = [kind for kind in MODEL_NAMES if kind in set(table["model"])]
     handles = [
-        handle(MODEL_NAMES[kind], style.MARKERS[kind], style.COLOURS[kind], True) for kind in kinds
+        handle(MODEL_NAMES[kind], style.KINDS[kind].marker, style.KINDS[kind].colour, True)
+        for kind in kinds
     ]
     if not table["full"].all():
-        handles.append(handle("ViT, short budget", "o", style.COLOURS["vit"], False))
+        handles.append(handle("ViT, short budget", "o", style.VIT, False))
+    for letter, label in zip(LETTERS, named(table)["label"], strict=False):
+        handles.append(handle(f"{letter}   {label}", "", style.INK, True))
     return handles
 
 
-def name_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
-    """Names of the ViTs at full budget and of the best and the worst short run."""
+def named(table: pd.DataFrame) -> pd.DataFrame:
+    """The ViTs at full budget, and the best and the worst short run, the best first."""
     vits = table[table["model"] == "vit"].sort_values("error")
     short = vits[~vits["full"]]
-    named = pd.concat(
-        [vits[vits["full"]], short.head(1), short.tail(1) if len(short) > 1 else None]
-    )
-    middle = (table[cost.column].min() * table[cost.column].max()) ** 0.5  # of a log axis
-    for row in named.to_dict("records"):
-        left = row[cost.column] > middle
+    return pd.concat([vits[vits["full"]], short.head(1), short.tail(1) if len(short) > 1 else None])
+
+
+def name_points(axes: Axes, table: pd.DataFrame, cost: Cost) -> None:
+    """A letter at each of these points; the legend has their names, which are too long here."""
+    from matplotlib.patheffects import withStroke
+
+    for letter, row in zip(LETTERS, named(table).to_dict("records"), strict=False):
         axes.annotate(
-            row["label"], (row[cost.column], row["error"]), fontsize=7,
-            ha="right" if left else "left", va="center",
-            xytext=(-6 if left else 6, 0), textcoords="offset points",
+            letter, (row[cost.column], row["error"]), weight="bold", ha="left", va="bottom",
+            xytext=(3, 2), textcoords="offset points", zorder=4,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip

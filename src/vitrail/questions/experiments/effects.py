@@ -136,16 +136,23 @@ def section(stem: str, table: pd.DataFrame, claims: list[Claim]) -> str:
         "named in the heading, in points; mean and 95 % interval of the differences paired by "
         "seed. Filled: the interval excludes zero. The axis is linear between "
         f"−{LINEAR:g} and {LINEAR:g} and logarithmic beyond.",
-        "The arms of all experiments, each with a point and an interval beside a line at zero.",
+        f"A row for each of {len(table)} arms with a point and an interval beside a line at zero: "
+        f"{(decided(table)['difference'] < 0).sum()} intervals lie wholly left of it, "
+        f"{(decided(table)['difference'] > 0).sum()} wholly right of it.",
     )
-    return f"""@fig-q6-effects puts the single choices side by side. {clear} of
+    return f"""@fig-q6-effects puts the single choices side by side; in the HTML
+edition it tells the values of every seed. {clear} of
 {counted(len(table), "interval")} {"excludes" if clear == 1 else "exclude"} zero; if no choice
 mattered at all, about {chance:.1g} of them would do so by chance. What is chosen inside the block,
 its activation, heads and norms, is the matter of @sec-q2, @sec-q4 and @sec-q5.
 
 {findings_markdown(claims)}
 
+::: {{.explore view="effects"}}
+
 {drawing}
+
+:::
 """
 
 
@@ -165,13 +172,13 @@ def draw(table: pd.DataFrame) -> Figure:
         first = group.iloc[0]
         text = f"{first['title']}, against {first['reference']}"
         names.text(
-            0, height, text, fontsize=8, weight="bold", va="center",
+            0, height, text, weight="bold", va="center",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )  # fmt: skip
         height += 1
         for row in group.to_dict("records"):
             gap = Estimate(row["difference"], row["half_width"], row["seeds"])
-            names.text(0.06, height, row["label"], fontsize=8, va="center")
+            names.text(0.06, height, row["label"], va="center")
             draw_effect(axes, height, gap)
             height += 1
     names.set_axis_off()
@@ -183,16 +190,17 @@ def draw(table: pd.DataFrame) -> Figure:
 
 def draw_effect(axes: Axes, height: float, gap: Estimate) -> None:
     """One line: the interval, its middle, and both in figures at the right margin."""
-    clear = abs(gap.mean) > gap.half_width
-    side = "cnn" if gap.mean < 0 else "vit"
-    colour = style.COLOURS[side if clear else "reference"]
+    clear, colour = abs(gap.mean) > gap.half_width, colour_of(gap)
     axes.errorbar(
         100 * gap.mean, height, xerr=100 * gap.half_width, fmt="o", color=colour, markersize=5,
         markerfacecolor=colour if clear else "white", capsize=2.5, elinewidth=1.2,
     )  # fmt: skip
-    axes.text(
-        1.02, height, points(gap), fontsize=7.5, va="center", transform=axes.get_yaxis_transform()
-    )
+    axes.text(1.02, height, points(gap), va="center", transform=axes.get_yaxis_transform())
+
+
+def colour_of(gap: Estimate) -> str:
+    """The colour of the ViT where the interval excludes zero, that of helping lines elsewhere."""
+    return style.VIT if abs(gap.mean) > gap.half_width else style.GUIDE
 
 
 def finish(axes: Axes, table: pd.DataFrame) -> None:

@@ -16,19 +16,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = "Blues"
-MARKERS = "osD^vP*X"
 
 
-def words(experiment: Experiment) -> tuple[str, str]:
-    """How to read the figure: for its caption, and for those who cannot see it."""
+def words(experiment: Experiment, table: pd.DataFrame) -> tuple[str, str]:
+    """What the figure means and how to read it, and what is seen, for those who cannot see it."""
     rows, columns = experiment.factors
+    ran = table[table["seeds"] > 0].sort_values("test_accuracy", kind="stable")
+    ends = ""
+    if len(ran) > 1:
+        ends = f", darkest for {ran.iloc[-1]['label']}, palest for {ran.iloc[0]['label']}"
     reference = experiment.member(experiment.reference).label
     return (
         f"Left: mean test accuracy in % and the half width of its 95 % interval for every "
         f"combination; the frame marks the reference ({reference}). Right: the same accuracies "
-        f"against the work of a forward pass, one line per {rows}, each point with its {columns}.",
-        f"A heat map of accuracies over {rows} and {columns}, and the same accuracies against "
-        "multiply-accumulates.",
+        f"against the work of a forward pass, one line per {rows}, each point with its {columns}: "
+        "of two points above each other the upper one spends the same work better.",
+        f"A heat map of accuracies over {rows} and {columns}{ends}. Beside it a line for each "
+        f"{rows} with the same accuracies against multiply-accumulates.",
     )
 
 
@@ -65,6 +69,7 @@ def draw(experiment: Experiment, table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     draw_heat(left, experiment, cells, rows, columns)
     draw_against_macs(right, experiment, cells, rows, columns)
+    style.set_apart(drawing)
     return drawing
 
 
@@ -95,19 +100,19 @@ def draw_heat(
                         linewidth=0,
                     )
                 )  # fmt: skip
-                axes.text(x, y, "not run", ha="center", va="center", fontsize=8)
+                axes.text(x, y, "not run", ha="center", va="center")
                 continue
             value = (heat[y, x] - low + 0.15 * reach) / (1.25 * reach)
             dark = np.mean(shade(value)[:3]) < 0.55
             colour = "white" if dark else style.INK
             half = cell["test_accuracy_half_width"]
             text = f"{heat[y, x]:.1f}" + ("" if math.isnan(half) else f"\n± {100 * half:.1f}")
-            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
+            axes.text(x, y, text, ha="center", va="center", color=colour)
             if cell["arm"] == experiment.reference:
                 axes.add_patch(
                     Rectangle(
                         (x - 0.46, y - 0.46), 0.92, 0.92, fill=False, linewidth=1.8,
-                        edgecolor=style.COLOURS["cnn"],
+                        edgecolor=style.MARK,
                     )
                 )  # fmt: skip
     axes.set_xticks(range(len(columns)), columns)
@@ -127,23 +132,37 @@ def draw_against_macs(
 ) -> None:
     """Accuracy against work, a line per row of the grid; what two ways to spend it buy."""
     first, second = experiment.factors
-    for index, (value, line) in enumerate(zip(rows, cells, strict=True)):
-        colour = style.SERIES[index % len(style.SERIES)]
+    looks = _looks(experiment, rows, cells)
+    for value, line in zip(rows, cells, strict=True):
+        look = looks[value]
         there = [(name, cell) for name, cell in zip(columns, line, strict=True) if cell["seeds"]]
         macs = [cell["macs"] for _, cell in there]
         accuracy = [100 * cell["test_accuracy"] for _, cell in there]
         half = [100 * np.nan_to_num(cell["test_accuracy_half_width"]) for _, cell in there]
         axes.errorbar(
-            macs, accuracy, yerr=half, color=colour, marker=MARKERS[index % len(MARKERS)],
-            markersize=5, capsize=2, elinewidth=0.8, label=value,
+            macs, accuracy, yerr=half, **look.plot, markersize=5, capsize=2, elinewidth=0.8,
+            label=value,
         )  # fmt: skip
         for (name, _), x, y in zip(there, macs, accuracy, strict=True):
             axes.annotate(
-                name, (x, y), fontsize=7.5, color=colour, ha="left", va="top",
+                name, (x, y), color=look.colour, ha="left", va="top",
                 xytext=(3, -3), textcoords="offset points",
             )  # fmt: skip
     axes.set(xlabel="MACs of a forward pass", ylabel="test accuracy (%)")
     axes.set_title(f"numbers: {second}")
     style.plain_log_ticks_x(axes)
     axes.margins(x=0.12)
-    axes.legend(title=first, title_fontsize=8)
+    axes.legend(title=first)
+
+
+def _looks(
+    experiment: Experiment, rows: list[str], cells: list[list[dict[Any, Any]]]
+) -> dict[str, style.Look]:
+    """The row of the reference looks as the base ViT, the other rows as variants of it."""
+    here = [
+        value
+        for value, line in zip(rows, cells, strict=True)
+        if experiment.reference in {cell["arm"] for cell in line}
+    ]
+    order = [*here, *(value for value in rows if value not in here)]
+    return dict(zip(order, style.vits(len(order)), strict=True))

@@ -14,11 +14,10 @@ from vitrail.questions.headline.scores import Predictions, share
 UNSURE = 100  # images that a person could look at again
 
 
-def drawn(name: str, caption: str, alt: str, width: str = "") -> str:
+def drawn(name: str, caption: str, alt: str) -> str:
     """A figure of Q6 in Markdown."""
     label = f"#fig-q6-{name.replace('_', '-')}"
-    attributes = " ".join(filter(None, [label, width and f"width={width}", f'fig-alt="{alt}"']))
-    return f"![{caption}](figures/q6_vit/{name}.svg){{{attributes}}}"
+    return f'![{caption}](figures/q6_vit/{name}.svg){{{label} fig-alt="{alt}"}}'
 
 
 def confusion_words(seen: Predictions) -> str:
@@ -36,7 +35,6 @@ def confusion_words(seen: Predictions) -> str:
         "Confusion matrix on the test set. Colour shows the errors alone; the gray diagonal holds "
         "the digits read right. Right edge: errors by label. Lower edge: errors by answer.",
         "A ten by ten table of counts with a gray diagonal; frequent confusions are dark.",
-        width="72%",
     )
     return f"**Confusions.** {sentence}\n\n{figure}"
 

@@ -20,7 +20,6 @@ COLUMNS = 12  # of the gallery
 PER_FIGURE = 120  # misread digits, ten rows: they fit on a page with their caption
 SHOWN = 300  # of all; a network with more errors is not looked at digit by digit
 AS_RATERS, KNOWN = "★", "†"  # marks of a known label error
-MARK_COLOUR = style.SERIES[1]
 
 
 def mark(error: LabelError | None, answer: int) -> str:
@@ -41,15 +40,15 @@ def draw_curve(curves: list[pd.DataFrame]) -> Figure:
     drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 2.9))
     for seed, curve in enumerate(curves):
         for column, colour, label in (
-            ("train_loss", style.SERIES[6], "training"),
-            ("val_loss", style.COLOURS["vit"], "validation"),
+            ("train_loss", style.GUIDE, "training"),
+            ("val_loss", style.VIT, "validation"),
         ):
             left.plot(
                 curve["samples"], curve[column], color=colour, label=None if seed else label,
                 marker="o", markersize=2.5, alpha=1 if not seed else 0.45,
             )  # fmt: skip
         right.plot(
-            curve["samples"], 100 * (1 - curve["val_accuracy"]), color=style.COLOURS["vit"],
+            curve["samples"], 100 * (1 - curve["val_accuracy"]), color=style.VIT,
             marker="o", markersize=2.5, alpha=1 if not seed else 0.45,
         )  # fmt: skip
     left.set_ylabel("cross-entropy (nats)")
@@ -62,6 +61,7 @@ def draw_curve(curves: list[pd.DataFrame]) -> Figure:
         axes.xaxis.set_major_locator(plt.MaxNLocator(4))
         axes.xaxis.set_major_formatter(_thousands)
         add_minutes(axes, curves[0])
+    style.set_apart(drawing)
     return drawing
 
 
@@ -103,7 +103,7 @@ def draw_confusion(predictions: Predictions) -> Figure:
     most = max(5, int(errors.max()))  # a single error stays pale
     shade = np.ma.masked_where(np.eye(digits, dtype=bool), errors)
     colours = plt.get_cmap("Oranges").with_extremes(bad=style.GRID)
-    drawing, axes = plt.subplots(figsize=(style.WIDTH * 0.72, style.WIDTH * 0.66))
+    drawing, axes = plt.subplots(figsize=(style.WIDTH, 4.0))
     axes.imshow(shade, cmap=colours, vmin=0, vmax=most)
     for row in range(digits):
         for column in range(digits):
@@ -113,17 +113,17 @@ def draw_confusion(predictions: Predictions) -> Figure:
             axes.text(
                 column, row, text, ha="center", va="center",
                 color="white" if dark else style.INK,
-                fontsize=7 if row == column else 9,
+                fontsize=style.SMALL if row == column else style.TEXT,
                 fontweight="normal" if row == column or not value else "bold",
             )  # fmt: skip
-    edge: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5}
+    edge: dict[str, Any] = {"ha": "center", "va": "center"}
     for digit in range(digits):
         axes.text(digits + 0.1, digit, f"{errors[digit].sum():,}", **edge)
         axes.text(digit, digits + 0.1, f"{errors[:, digit].sum():,}", **edge)
-    axes.text(digits + 0.1, -0.75, "errors", ha="center", va="bottom", fontsize=8.5)
+    axes.text(digits + 0.1, -0.75, "errors", ha="center", va="bottom")
     axes.text(digits + 0.1, digits + 0.1, f"{errors.sum():,}", ha="center", va="center",
-              fontsize=8.5, fontweight="bold")  # fmt: skip
-    axes.text(-0.75, digits + 0.1, "errors", ha="right", va="center", fontsize=8.5)
+              fontweight="bold")  # fmt: skip
+    axes.text(-0.75, digits + 0.1, "errors", ha="right", va="center")
     axes.set_xticks(range(digits))
     axes.set_yticks(range(digits))
     axes.set(xlim=(-0.5, digits + 0.6), ylim=(digits + 0.6, -0.5), ylabel="given label")
@@ -147,8 +147,8 @@ def draw_calibration(predictions: Predictions, calibration: Calibration) -> Figu
     wrong, doubt = ~predictions.right[order], predictions.doubt[order]
     aside = np.arange(1, len(order))
     for values, colour, line, label in (
-        (doubt, style.SERIES[6], "--", "predicted"),
-        (wrong, style.COLOURS["vit"], "-", "observed"),
+        (doubt, style.GUIDE, "--", "predicted"),
+        (wrong, style.VIT, "-", "observed"),
     ):
         remaining = values.sum() - np.cumsum(values)[:-1]
         right.plot(aside, remaining, line, color=colour, label=label)
@@ -156,6 +156,7 @@ def draw_calibration(predictions: Predictions, calibration: Calibration) -> Figu
     right.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     right.set_ylim(bottom=0)
     right.legend()
+    style.set_apart(drawing)
     return drawing
 
 
@@ -166,15 +167,15 @@ def _draw_reliability(axes: Axes, bins: pd.DataFrame) -> None:
     rate = bins["observed_error"]
     axes.errorbar(
         doubt[some], rate[some], yerr=[(rate - bins["low"])[some], (bins["high"] - rate)[some]],
-        fmt="o", markersize=4.5, capsize=2.5, color=style.COLOURS["vit"], label="with errors",
+        fmt="o", markersize=4.5, capsize=2.5, color=style.VIT, label="with errors",
     )  # fmt: skip
     if not some.all():
         axes.plot(
             doubt[~some], bins["high"][~some], "v", markersize=6, fillstyle="none",
-            color=style.COLOURS["cnn"], label="no error: upper limit",
+            color=style.VIT, label="no error: upper limit",
         )  # fmt: skip
     ends = (1e-7, 1)
-    axes.plot(ends, ends, "--", color=style.SERIES[6], linewidth=1.2, zorder=1)
+    axes.plot(ends, ends, "--", color=style.GUIDE, linewidth=1.2, zorder=1)
     smallest = min(bins["low"][some].min() if some.any() else 1, bins["high"].min())
     axes.set(
         xscale="log", yscale="log", ylim=(min(max(smallest, 1e-5) / 2, 0.01), 1.4),
@@ -217,7 +218,7 @@ def draw_gallery(images: np.ndarray, predictions: Predictions, shown: NDArray[np
         _draw_digit(axes, images[index], framed=error is not None)
         axes.set_title(
             f"{predictions.labels[index]}→{answer}{sign}\n{chance(predictions, index)}",
-            fontsize=7, loc="center", pad=2, linespacing=1.05,
+            fontsize=style.SMALL, loc="center", pad=2, linespacing=1.05,
         )  # fmt: skip
     return drawing
 
@@ -238,7 +239,7 @@ def draw_label_errors(images: np.ndarray, predictions: Predictions) -> Figure:
         axes.set_title(
             f"label {error.given}\nraters {votes(error)}\n"
             f"ViT {answer} {chance(predictions, error.index)}{AS_RATERS if agrees else ''}",
-            fontsize=7.5, loc="center", pad=3, linespacing=1.1,
+            fontsize=style.SMALL, loc="center", pad=3, linespacing=1.1,
         )  # fmt: skip
     return drawing
 
@@ -268,4 +269,4 @@ def _draw_digit(axes: Axes, image: np.ndarray, framed: bool) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     for spine in axes.spines.values():
-        spine.set(visible=True, color=MARK_COLOUR, linewidth=1.8)
+        spine.set(visible=True, color=style.MARK, linewidth=1.8)

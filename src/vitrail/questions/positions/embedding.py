@@ -221,7 +221,7 @@ def draw(study: Study) -> tuple[Figure, pd.DataFrame]:
     for axes, (name, table) in zip(grid[0], tables.items(), strict=True):
         shown = axes.imshow(mosaic(similarity(table)), cmap=style.HEAT, vmin=-1, vmax=1)
         axes.set_axis_off()
-        axes.set_title(name, loc="center", fontsize=8.5)
+        axes.set_title(name, loc="center")
     drawing.colorbar(
         shown,
         ax=grid,

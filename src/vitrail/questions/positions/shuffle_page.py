@@ -115,18 +115,15 @@ def draw(study: Study, results: pd.DataFrame) -> Figure:
             [100 * intact.mean, 100 * moved.mean], [height - 0.12, height + 0.12],
             color=style.GRID, zorder=1,
         )  # fmt: skip
-        for value, colour, shift, filled in (
-            (intact, style.COLOURS["vit"], -0.12, True),
-            (moved, style.COLOURS["cnn"], 0.12, False),
-        ):
+        for value, shift, filled in ((intact, -0.12, True), (moved, 0.12, False)):
             plot.errorbar(
                 100 * value.mean, height + shift, xerr=100 * np.nan_to_num(value.half_width),
-                fmt="o" if filled else "D", color=colour, capsize=3, markersize=6,
-                markerfacecolor=colour if filled else "white",
+                fmt="o" if filled else "D", color=style.VIT, capsize=3, markersize=6,
+                markerfacecolor=style.VIT if filled else "white",
                 label=("intact" if filled else "patches shuffled") if not height else None,
             )  # fmt: skip
-    plot.axvline(10, color=style.COLOURS["reference"], linestyle=":")
-    plot.text(11, -0.5, "guessing", fontsize=7.5, color=style.COLOURS["reference"])
+    plot.axvline(10, color=style.GUIDE, linestyle=":")
+    plot.text(11, -0.5, "guessing", color=style.GUIDE)
     plot.set_yticks(range(len(arms)), [label for label, *_ in arms])
     plot.set(ylim=(len(arms) - 0.5, -0.7), xlim=(0, 101), xlabel="test accuracy (%)")
     plot.grid(axis="y", visible=False)
@@ -141,9 +138,9 @@ def draw_example(study: Study, axes: dict[str, Any], patch_size: int) -> None:
     order = permutations(1, (size // patch_size) ** 2)
     for name, shown in (("intact", digit), ("shuffled", shuffled(digit, patch_size, order))):
         axes[name].imshow(shown[0], cmap=style.DIGITS)
-        axes[name].set_title(name, loc="center", fontsize=8.5)
+        axes[name].set_title(name, loc="center")
         axes[name].set(xticks=[], yticks=[])
         axes[name].spines[:].set_visible(True)
         for line in range(patch_size, size, patch_size):
-            axes[name].axhline(line - 0.5, color=style.COLOURS["reference"], linewidth=0.6)
-            axes[name].axvline(line - 0.5, color=style.COLOURS["reference"], linewidth=0.6)
+            axes[name].axhline(line - 0.5, color=style.GUIDE, linewidth=0.6)
+            axes[name].axvline(line - 0.5, color=style.GUIDE, linewidth=0.6)

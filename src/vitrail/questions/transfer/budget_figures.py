@@ -8,7 +8,7 @@ import pandas as pd
 
 from vitrail import style
 from vitrail.questions.transfer.budgets import clear, shared_budgets
-from vitrail.runs import Experiment
+from vitrail.runs import Experiment, Member
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,18 +24,26 @@ def drawn(table: pd.DataFrame) -> list[str]:
     return list(counts[counts == counts.max()].index)[:LINES] if len(counts) else []
 
 
+def first_of(experiment: Experiment, method: str) -> Member:
+    """A method at the first of its budgets: at all of them it is one kind of network."""
+    return next(member for member in experiment.members if member.method == method)
+
+
 def curves(table: pd.DataFrame, experiment: Experiment) -> Figure:
     """Error rate against labels, both logarithmic, with 95 % intervals."""
     import matplotlib.pyplot as plt
 
     drawing, axes = plt.subplots(figsize=(style.WIDTH, 3.6))
-    for colour, marker, method in zip(style.SERIES, "osD^vP*", drawn(table), strict=False):
+    shown = [first_of(experiment, method) for method in drawn(table)]
+    looks = style.looks_of(shown, first_of(experiment, experiment.reference).arm.settings)
+    for method in drawn(table):
+        look = looks[first_of(experiment, method).name]
         mine = table[(table["method"] == method) & (table["seeds"] > 0)].sort_values("label_budget")
         axes.errorbar(
             mine["label_budget"],
             100 * (1 - mine["accuracy"]),
             yerr=100 * mine["accuracy_half_width"].fillna(0),
-            color=colour, marker=marker, markersize=5, capsize=3,
+            **look.plot, markersize=5, capsize=3,
             label=experiment.methods[method],
         )  # fmt: skip
     style.plain_log_ticks(axes)
@@ -73,17 +81,18 @@ def gains(table: pd.DataFrame) -> Figure:
                 100 * row["gain"], place,
                 xerr=0 if pd.isna(row["gain_half_width"]) else 100 * row["gain_half_width"],
                 fmt="o", markersize=5, capsize=3,
-                color=style.COLOURS["vit" if told else "reference"],
-                markerfacecolor=style.COLOURS["vit"] if told else "white",
+                color=style.VIT if told else style.GUIDE,
+                markerfacecolor=style.VIT if told else "white",
             )  # fmt: skip
         axes.axvline(0, color=style.INK, linewidth=0.8)
         axes.set_xscale("symlog", linthresh=LINEAR)
         axes.xaxis.set_major_locator(FixedLocator(TICKS))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        axes.margins(x=0.1)
         axes.set_title(f"{budget:,} labels")
         axes.grid(axis="y", visible=False)
     panels[0][0].set_yticks(range(len(methods)), [labels[method] for method in methods])
     panels[0][0].set_ylim(len(methods) - 0.5, -0.5)
-    drawing.supxlabel("gain over the reference (points)", fontsize=9)
+    drawing.supxlabel("gain over the reference (points)")
     return drawing

@@ -108,6 +108,26 @@ def sentence(table: pd.DataFrame, experiment: Experiment) -> str:
     return f"On few labels: {'; '.join(parts)} (points, paired by subset)." if parts else ""
 
 
+def seen_curves(table: pd.DataFrame, methods: list[str]) -> str:
+    """Which curve lies lowest at each end, for those who cannot see the figure."""
+    there = table[table["method"].isin(methods) & (table["seeds"] > 0)]
+    told = []
+    for budget in sorted({there["label_budget"].min(), there["label_budget"].max()}):
+        here = there[there["label_budget"] == budget]
+        if len(here):
+            best = here.sort_values("accuracy", kind="stable").iloc[-1]
+            error = 100 * (1 - best["accuracy"])
+            told.append(f"Lowest at {budget:,.0f} labels is {best['label']} with {error:.1f} %.")
+    return " ".join(told)
+
+
+def seen_gains(table: pd.DataFrame) -> str:
+    """How many intervals lie on each side of zero, for those who cannot see the figure."""
+    sure = clear(table[table["gain"].notna()])
+    up, down = (sure["gain"] > 0).sum(), (sure["gain"] < 0).sum()
+    return f"{up} intervals lie wholly right of it, {down} wholly left of it."
+
+
 def gain_words(row: dict[Any, Any]) -> str:
     """A gain for print, in bold where its interval excludes zero."""
     gain = gain_of(row)

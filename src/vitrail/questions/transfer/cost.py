@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -100,16 +99,18 @@ def learning_curves(study: Study, experiment: Experiment) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def draw_curves(curves: pd.DataFrame) -> Figure:
-    """Validation accuracy against images and against seconds; mean and interval of the seeds."""
+def draw_curves(curves: pd.DataFrame, looks: dict[str, style.Look]) -> Figure:
+    """Validation accuracy against images and against seconds; mean and interval of the seeds.
+
+    Args:
+        curves: of `learning_curves`.
+        looks: of the arms (`style.looks_of`).
+    """
     import matplotlib.pyplot as plt
 
     drawing, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 4.4), sharey=True)
-    dashes = itertools.chain.from_iterable([dash] * len(style.SERIES) for dash in ("-", "--", ":"))
-    looks = zip(itertools.cycle(style.SERIES), dashes, strict=False)
-    for (label, mine), (colour, dash) in zip(
-        curves.groupby("label", sort=False), looks, strict=False
-    ):
+    for arm, mine in curves.groupby("arm", sort=False):
+        look, label = looks[str(arm)], mine["label"].iloc[0]
         steps = mine.groupby("step").agg(
             samples=("samples", "first"),
             seconds=("seconds", "mean"),
@@ -120,11 +121,11 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
         half = steps["spread"].fillna(0) * [_t(int(n)) for n in steps["seeds"]]
         for axes, column in ((left, "samples"), (right, "seconds")):
             axes.plot(
-                steps[column], 100 * steps["mean"], dash, color=colour, marker="o", markersize=3,
+                steps[column], 100 * steps["mean"], **look.plot, markersize=3.5,
                 label=label if axes is left else None,
             )  # fmt: skip
             low, high = 100 * (steps["mean"] - half), (100 * (steps["mean"] + half)).clip(upper=100)
-            axes.fill_between(steps[column], low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.fill_between(steps[column], low, high, color=look.colour, alpha=0.15, linewidth=0)
     left.set(xlabel="training images seen", ylabel="validation accuracy (%)")
     right.set_xlabel("seconds of training, one thread")
     if len(curves):
@@ -141,9 +142,9 @@ def _t(seeds: int) -> float:
     return float(t.ppf(0.5 + CONFIDENCE / 2, seeds - 1)) if seeds > 1 else math.nan
 
 
-def curves_markdown() -> str:
-    """The figure with how to read it."""
-    from vitrail.questions.experiments.figures import markdown
+def curves_markdown(table: pd.DataFrame) -> str:
+    """The figure with how to read it; `table` is that of `cost_table`."""
+    from vitrail.questions.experiments.figures import markdown, ranking
 
     return markdown(
         "q8_transfer",
@@ -152,5 +153,6 @@ def curves_markdown() -> str:
         "Accuracy on the validation split while training, mean of the seeds and its 95 % interval: "
         "left against the images seen, right against the seconds of training (logarithmic). Up and "
         "to the left is better.",
-        "Two panels of learning curves of all arms, against images and against seconds.",
+        "The same curves of validation accuracy in two panels, against images and against "
+        f"seconds. Test accuracies, {ranking(table)}.",
     )

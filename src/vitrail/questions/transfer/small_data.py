@@ -56,7 +56,8 @@ def section(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
                     "q8-label-curves",
                     "Test error against the number of labelled images, for the methods with the "
                     f"most budgets; mean and 95 % interval. {runs}.",
-                    "Curves of test error against labelled images, both axes logarithmic",
+                    f"Curves of test error against labelled images, both axes logarithmic. "
+                    f"{budget_words.seen_curves(table, budget_figures.drawn(table))}",
                 ),
                 budget_words.accuracy_markdown(
                     table,
@@ -69,7 +70,8 @@ def section(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
                     f"Gain in test accuracy over {reference} with the same labels: mean and 95 % "
                     "interval, paired by subset; filled where the interval excludes zero. The axis "
                     f"is linear up to one point. {runs}.",
-                    "Gains of every method at each label budget with intervals",
+                    "A panel for each label budget, a row for each method: a point with an "
+                    f"interval beside a line at zero. {budget_words.seen_gains(table)}",
                 ),
                 budget_words.gains_markdown(
                     table,

@@ -102,7 +102,8 @@ for settings in asked if isinstance(asked, list) else [asked]:
 from vitrail.views import views_of
 config = json.loads(of("--config"))
 folder = Path(of("--results")) / config["study"] / sys.argv[1]
-for name in ("table.csv", "numbers.json", "answer.md", "tables/claims.md", "figures/a.svg"):
+names = ("table.csv", "numbers.json", "answer.md", "opening.json", "tables/claims.md")
+for name in (*names, "figures/a.svg"):
     put(folder / name)
 for view in views_of(sys.argv[1]):
     put(folder / "explore" / f"{view}.json")
@@ -119,6 +120,7 @@ put(of("--out"), "status,reason,run_id\\n" + rows)
     "provenance.py": """
 folder = Path(of("--results")) / of("--study") / "study"
 put(folder / "numbers.json")
+put(folder / "answers.csv")
 put(folder / "tables" / "claims.md")
 """,
     "report/render.py": """

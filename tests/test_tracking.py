@@ -25,6 +25,7 @@ import pytest
 pytest.importorskip("mlflow", reason="MLflow is not installed")
 
 from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow is imported)
+from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, write_json, write_text
 from vitrail.run_folder import write_run
@@ -127,7 +128,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     header = bytes([0, 0, 8, 3]) + struct.pack(">III", *images.shape)
     (results / "data" / "train-images-idx3-ubyte").write_bytes(header + images.tobytes())
     with without_uri():
-        store.initialise(results)
+        store.initialise(STUDY, results)
     return results
 
 
@@ -454,10 +455,30 @@ def test_the_model_folder_works_without_the_project(results: Path, tmp_path: Pat
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_experiments_have_the_same_numbers_in_every_fresh_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report links to them; they count the questions in their order, study by study."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = []
+    for clone in ("one", "two"):
+        results = tmp_path / clone / "results"
+        for study in ("tiny", "small", "tiny"):
+            store.initialise(study, results)
+        with store.open_client(results) as client:
+            known = {e.name: e.experiment_id for e in client.search_experiments()}
+        found.append({name: number for name, number in known.items() if "/" in name})
+    first, second = found
+    assert first == second and len(first) == 2 * len(STEMS)
+    studies = [f"{study}/{stem}" for study in ("tiny", "small") for stem in STEMS]
+    assert sorted(studies, key=lambda name: int(first[name])) == studies
+
+
 def test_initialising_again_changes_nothing(results: Path) -> None:
+    store.initialise(STUDY, results)
     go(results)
     before = dump(results)
-    assert store.initialise(results).endswith("is ready")
+    assert store.initialise(STUDY, results).endswith("is ready")
     assert dump(results) == before
     assert not list(results.glob(".mlflow*"))
 
@@ -475,7 +496,7 @@ def test_initialising_again_changes_nothing(results: Path) -> None:
 def test_a_damaged_database_is_named(results: Path, damage: Any) -> None:
     path = store.database(results)
     path.write_bytes(damage(path.read_bytes()))
-    for step in (lambda: store.initialise(results), lambda: go(results)):
+    for step in (lambda: store.initialise(STUDY, results), lambda: go(results)):
         with pytest.raises(
             VitrailError, match=r"mlflow\.db is (damaged|empty).*delete it.*--forcerun"
         ):
@@ -487,7 +508,7 @@ def test_a_database_of_a_newer_mlflow_is_refused(results: Path) -> None:
         opened.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
     opened.close()
     with pytest.raises(VitrailError, match=r"another version of MLflow.*delete it and run"):
-        store.initialise(results)
+        store.initialise(STUDY, results)
 
 
 def test_a_database_of_another_program_is_refused(results: Path) -> None:
@@ -498,7 +519,7 @@ def test_a_database_of_another_program_is_refused(results: Path) -> None:
     opened.commit()
     opened.close()
     with pytest.raises(VitrailError, match=r"mlflow\.db .*delete it and run"):
-        store.initialise(results)
+        store.initialise(STUDY, results)
 
 
 def test_a_missing_store_is_named(results: Path) -> None:
@@ -527,7 +548,7 @@ def test_a_given_uri_is_honoured_unchanged(
     shutil.copy(store.database(results), other)
     before = dump(results)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
-    assert store.initialise(results).endswith("answers")
+    assert store.initialise(STUDY, results).endswith("is asked")
     go(results)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert dump(results) == before
@@ -540,7 +561,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    for step in (lambda: store.initialise(results), lambda: go(results)):
+    for step in (lambda: store.initialise(STUDY, results), lambda: go(results)):
         with pytest.raises(VitrailError, match=r"127\.0\.0\.1:9 does not answer") as caught:
             step()
         assert "secret" not in str(caught.value)

@@ -32,6 +32,7 @@ SMOKE = "config/smoke.yaml"
 TABLES = {
     "Write the tables of all runs",
     "Write the table of all claims",
+    "Ask Snakemake for its rule graph",
     "Gather what the report says about the study as a whole",
     "Render the report",
 }
@@ -102,8 +103,9 @@ for settings in asked if isinstance(asked, list) else [asked]:
 from vitrail.views import views_of
 config = json.loads(of("--config"))
 folder = Path(of("--results")) / config["study"] / sys.argv[1]
-names = ("table.csv", "numbers.json", "answer.md", "opening.json", "tables/claims.md")
-for name in (*names, "figures/a.svg"):
+for name in ("table.csv", "numbers.json", "answer.md", "opening.json", "sources.json"):
+    put(folder / name)
+for name in ("tables/claims.md", "figures/a.svg"):
     put(folder / name)
 for view in views_of(sys.argv[1]):
     put(folder / "explore" / f"{view}.json")
@@ -119,9 +121,14 @@ put(of("--out"), "status,reason,run_id\\n" + rows)
 """,
     "provenance.py": """
 folder = Path(of("--results")) / of("--study") / "study"
-put(folder / "numbers.json")
-put(folder / "answers.csv")
+for name in ("numbers.json", "sources.json", "answers.csv", "made.csv", "costs.csv"):
+    put(folder / name)
 put(folder / "tables" / "claims.md")
+put(folder / "figures" / "rules.svg")
+assert Path(of("--rules")).exists()
+""",
+    "rule_graph.py": """
+put(of("--out"), of("--config"))
 """,
     "report/render.py": """
 for name in ("report.html", "report.pdf"):
@@ -547,6 +554,47 @@ def test_lint_finds_nothing(fresh: Project) -> None:
     done = fresh.snakemake("--lint")
     assert done.returncode == 0, done.stdout
     assert "Lints for" not in done.stdout
+
+
+def test_figures_are_in_the_report_of_snakemake_by_question(fresh: Project) -> None:
+    """`snakemake --report`: each has its question for category, and its name for label."""
+    script = """
+import json
+from pathlib import Path
+from snakemake.api import OutputSettings, ResourceSettings, SnakemakeApi
+from snakemake.io import get_flag_value, is_flagged
+from snakemake.settings.types import ConfigSettings
+
+found = {}
+with SnakemakeApi(OutputSettings()) as api:
+    made = api.workflow(
+        ResourceSettings(cores=1), ConfigSettings(configfiles=[Path("config/smoke.yaml")]),
+        snakefile=Path("Snakefile"),
+    )
+    for rule in made._workflow.rules:
+        for output in rule.output:
+            if is_flagged(output, "report"):
+                about = get_flag_value(output, "report")
+                caption = (Path("workflow/rules") / about.caption).resolve().name
+                patterns = list(about.patterns)
+                found[str(output)] = [str(about.category), about.labels, patterns, caption]
+print("found:" + json.dumps(found))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=fresh.folder, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert "found:" in done.stdout, done.stdout + done.stderr
+    found = json.loads(done.stdout.partition("found:")[2])
+    shown = [{"figure": "{figure}"}, ["{figure}.svg"], "figure.rst"]
+    for stem in STEMS:
+        number, _, topic = stem.partition("_")
+        category = f"{number.upper()} {topic.replace('_', ' ')}"
+        assert found.pop(f"results/smoke/{stem}/figures") == [category, *shown]
+    assert {category for category, *_ in found.values()} == {"Study"}
+    assert all(labels for _, labels, *_ in found.values())
+    for _, _, _, caption in found.values():
+        assert (ROOT / "workflow" / "report" / caption).is_file()
 
 
 def test_parsing_imports_nothing_heavy(fresh: Project) -> None:

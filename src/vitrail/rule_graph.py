@@ -197,7 +197,7 @@ def _box(axes: Axes, box: Names, spot: Spot) -> None:
     for line, name in enumerate(box):
         axes.text(
             left + wide / 2, top + PAD * 0.6 + (line + 0.5) * LINE, name, ha="center",
-            va="center", fontsize=8, color=style.INK, zorder=3,
+            va="center", fontsize=style.SMALL, color=style.INK, zorder=3,
         )  # fmt: skip
 
 

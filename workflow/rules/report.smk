@@ -125,10 +125,8 @@ rule report:
             if path.is_file()
         ),
         # Equations are printed beside the lines of code between region marks.
-        code=source(
-            *("report/*.py", "views.py", "commit.py"),
-            *("model/*.py", "efficiency.py", "reduction/*.py"),
-        ),
+        code=source("report/*.py", "views.py", "commit.py", "model/*.py")
+        + source("efficiency.py", "reduction/*.py"),
     output:
         report(
             f"{RESULTS}/{STUDY}/report/report.html",

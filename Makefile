@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit ui quarto format lock clean
+.PHONY: help install report smoke full test lint unit ui pictures readme quarto format lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -60,6 +60,12 @@ format: $(STAMP) ## rewrite the sources in the house format
 
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port $(PORT)
+
+pictures: $(STAMP) ## take the pictures of the README from a finished study, in Chromium or Chrome
+	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $(CONFIG)
+
+readme: $(STAMP) ## write the answers of a finished study into the README
+	@$(BIN)/python -m vitrail.readme --results results --config config/default.yaml $(CONFIG)
 
 quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be reached
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'quarto-cli>=1.6' > $(VENV)/quarto.log 2>&1 \

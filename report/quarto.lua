@@ -39,6 +39,10 @@ return {
     Math = formula,
     Table = function(tbl) return own_widths(tbl):walk(breakable) end,
     Div = function(div)
+      if div.identifier == "refs" then
+        -- Quarto fills the list later; long entries hang, as on the page.
+        return { block("#["), block("#set par(hanging-indent: 1.4em, justify: false)"), div, block("]") }
+      end
       local kind = div.classes[1]
       if kind == "explore" then return div.content end
       if not boxes[kind] then return nil end

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+from vitrail.pictures import BROWSERS
+
 PHONE, DESK = 390, 1280  # widths in CSS pixels
 HEIGHT = 900
 
@@ -51,9 +52,9 @@ Open = Callable[..., Any]
 
 def find_browser() -> str:
     """The path of the system's browser; skips the test where there is none."""
-    program = next(filter(None, (shutil.which(name) for name in NAMES)), None)
+    program = next(filter(None, (shutil.which(name) for name in BROWSERS)), None)
     if program is None:
-        pytest.skip(f"no browser here: none of {', '.join(NAMES)} is on PATH")
+        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)} is on PATH")
     return program
 
 

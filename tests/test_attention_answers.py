@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from looks import clashes
 from vitrail.claims import Claim
 from vitrail.questions.attention import claims as attention_claims
 from vitrail.questions.attention import head_claims, measures
@@ -263,7 +264,7 @@ def test_chapter_finds_all_that_it_asks_for(tiny_study: Study, stem: str, root: 
     for part, name in re.findall(rf"(figures|tables)/{stem}/(\w+)\.(?:svg|md)", text):
         assert name in there[part], name
     for figure in answer.figures.values():
-        figure.draw_without_rendering()
+        assert clashes(figure) == []
     plt.close("all")
     quoted = re.findall(rf"var {stem[:2]}\.([\w.]+)", text)
     experiments = {experiment.name for experiment in tiny_study.plan.of_question(stem)}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from looks import clashes
 from vitrail import style
 from vitrail.questions.experiments import cost, effects
 from vitrail.questions.experiments.common import summarise
@@ -82,41 +82,6 @@ def all_figures(study: Study) -> Iterator[tuple[str, Figure]]:
     mine = {e.name: tables[e.name] for e in study.plan.of_question("q6_vit")}
     yield "cost", cost.draw(cost.points_of(mine, steps_of(base) * base["batch_size"]))
     yield "effects", effects.draw(effects.effects(study, "q6_vit"))
-
-
-def clashes(figure: Figure) -> list[str]:
-    """Texts of a figure that overlap or leave it; slanted ones take less room than their box."""
-    from matplotlib.axis import Axis
-    from matplotlib.text import Text
-
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    # Ticks beyond the ends of an axis have labels too, which are never drawn.
-    beyond: set[Any] = set()
-    for axis in figure.findobj(Axis):
-        assert isinstance(axis, Axis)
-        low, high = sorted(axis.get_view_interval())
-        for ticks in (axis.get_major_ticks(), axis.get_minor_ticks()):
-            for tick in ticks:
-                if not low <= tick.get_loc() <= high or not tick.get_visible():
-                    beyond |= {tick.label1, tick.label2}
-    placed: list[tuple[str, Any]] = []
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        shown = text.get_visible() and text.get_text().strip() and text not in beyond
-        shown = shown and text.get_rotation() % 90 == 0
-        if shown and text.get_window_extent(renderer).width:
-            placed.append((text.get_text(), text.get_window_extent(renderer).padded(-1)))
-    page = figure.bbox.padded(1)
-    told = [
-        f"{text!r} leaves the figure" for text, box in placed
-        if min(box.x0 - page.x0, box.y0 - page.y0, page.x1 - box.x1, page.y1 - box.y1) < 0
-    ]  # fmt: skip
-    return told + [
-        f"{one!r} and {other!r} overlap"
-        for (one, box), (other, elsewhere) in combinations(placed, 2)
-        if box.overlaps(elsewhere)
-    ]
 
 
 def test_clashes_are_seen() -> None:

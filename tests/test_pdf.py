@@ -77,8 +77,8 @@ def test_its_text_can_be_copied(pdf: Path) -> None:
     assert text_faults(pdf) == []
     words = " ".join(pages_of_text(pdf))
     assert len(words.split()) > 200
-    for text in ("Figure 1.", "Table 1.", "References", "Attention Is All You Need"):
-        assert text in words
+    for text in ("Figure 1.", "Table 1.", "References", "Attention is all you need"):
+        assert text.lower() in words.lower()
 
 
 def test_its_outline_leads_to_the_questions(report: tuple[str, Path], pdf: Path) -> None:

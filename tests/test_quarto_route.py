@@ -185,6 +185,9 @@ It is [refuted]{.verdict .refuted} by $\\operatorname{softmax}\\!\\left(x\\right
 ```{.python filename="src/a.py:2"}
 x = 1
 ```
+
+::: {#refs}
+:::
 """
 
 
@@ -209,7 +212,7 @@ def test_quarto_draws_its_pdf_like_the_page(project: Path) -> None:
     assert '#verdict("refuted")[refuted]' in typ and '#code-block("src/a.py:2")[' in typ
     # Pandoc's own way would print the bracket over the word (a space of -1em).
     assert "upright(s o f t m a x) (x)" in typ and "-1em" not in typ
-    assert "columns: 2" in typ and "test_\u200bthat_" in typ
+    assert "hanging-indent: 1.4em" in typ and "columns: 2" in typ and "test_\u200bthat_" in typ
     style = (project / "report" / "quarto.typ").read_text()
     callout = "#callout(body: [a], title: [b], icon: [i], icon_color: blue)\n"
     source = project / "quarto-test.typ"

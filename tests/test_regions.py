@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,41 @@ def test_region_that_is_gone_names_region_and_chapter(tmp_path: Path) -> None:
     )
     with pytest.raises(VitrailError, match=r"q3\.qmd:2 .*'gone'"):
         write_regions(tmp_path / "report", tmp_path / "src", tmp_path, tmp_path / "code")
+
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted((ROOT / "report").glob("*.qmd"))
+# Equations that no lines of ours compute, and why.
+WITHOUT_CODE = {
+    "eq-gelu": "PyTorch's own",
+    "eq-equivariance": "a property, which tests/test_model_properties.py shows",
+    "eq-entropy": "a derivation",
+    "eq-heads-sum": "an identity of the product that multi_head computes",
+    "eq-q8-tokens": "timm's, which the chapter calls",
+    "eq-q8-input": "timm's, which the chapter calls",
+    "eq-q8-conv": "PyTorch's own",
+}
+
+
+def test_what_the_chapters_show_stands_in_the_source_at_these_lines() -> None:
+    regions = collect_regions(ROOT / "src", ROOT)
+    asked = {name for chapter in CHAPTERS for name in requested_regions(chapter)}
+    assert len(asked) > 20
+    for name in asked:
+        region = regions[name]
+        lines = (ROOT / region.path).read_text().splitlines()[region.first - 1 : region.last]
+        own = [line for line in lines if not re.match(r"\s*# (end)?region:", line)]
+        assert textwrap.dedent("\n".join(own)).strip("\n") == region.text
+        assert f'filename="{region.path}:{region.first}' in region.markdown()
+
+
+def test_every_equation_that_is_computed_has_its_code_nearby() -> None:
+    bare = set()
+    for chapter in CHAPTERS:
+        lines = chapter.read_text().splitlines()
+        shown = [at for at, line in enumerate(lines) if "include code/" in line]
+        for at, line in enumerate(lines):
+            for label in re.findall(r"\{#(eq-[\w-]+)\}", line):
+                after = any(0 < place - at <= 20 for place in shown)
+                bare |= set() if after else {label}
+    assert bare == set(WITHOUT_CODE)

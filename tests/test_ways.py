@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from looks import clashes
 from made_study import experiment, small, write_runs
 from made_ways import MACHINE, execution_table, write_steps
 from vitrail import step_memory
@@ -239,6 +240,7 @@ def test_labels_of_the_figure_do_not_overlap(study: Study) -> None:
         assert [text.get_text() for text in axes.texts] == expected and len(expected) >= 3
         heights = [text.xyann[1] for text in axes.texts]  # type: ignore[attr-defined]
         assert (np.diff(heights) < -0.05).all()
+    assert clashes(drawn) == []
 
 
 def test_memory_of_training_steps(mnist: Mnist, root: Path) -> None:

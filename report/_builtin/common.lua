@@ -1,6 +1,6 @@
 -- What all parts of the filter share: the format, the numbers given out, the problems found.
 
-local M = { html = FORMAT:match("^html") ~= nil, targets = {}, problems = {}, before = "" }
+local M = { html = FORMAT:match("^html") ~= nil, targets = {}, problems = {}, before = function() return "" end }
 M.words = { fig = "Figure", tbl = "Table", eq = "Equation", sec = "Section" }
 M.callouts = { note = "Note", tip = "Tip", important = "Important", warning = "Warning",
                caution = "Caution" }
@@ -8,9 +8,9 @@ local html, counts = M.html, { fig = 0, tbl = 0, eq = 0 }
 
 -- `token` is what to look for in the sources, to tell file and line: several, by decreasing
 -- likelihood, with "\31" between them; "~" before one says that it is text whose words may stand
--- in several lines, or between marks. `M.before` is the text that was read just before.
+-- in several lines, or between marks. `M.before()` is the text that was read just before.
 function M.problem(token, message)
-  local line = table.concat({ token, message, M.before }, "\t"):gsub("%s*\n%s*", " ")
+  local line = table.concat({ token, message, M.before() }, "\t"):gsub("%s*\n%s*", " ")
   M.problems[#M.problems + 1] = line
 end
 

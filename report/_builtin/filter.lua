@@ -143,7 +143,13 @@ end
 
 structure = {
   traverse = "topdown",
-  Header = function(header) return number_section(header), false end,
+  Header = function(header)
+    number_section(header)
+    -- The figures of a chapter stay in it. In the heading's own show rule this would make the
+    -- contents and the outline name the page before.
+    if not html and header.level == 1 then return { raw("#place.flush()"), header }, false end
+    return header, false
+  end,
   Div = function(div) return division(div), false end,
   Figure = function(figure)
     return floats.numbered_float("fig", figure.identifier, floats.caption_of(figure), figure.content), false

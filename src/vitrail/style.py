@@ -216,11 +216,7 @@ def faults(figure: Figure) -> list[str]:
 
 def set_apart(figure: Figure) -> None:
     """Room between panels side by side, where each has labels of its own at its left."""
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    engine = figure.get_layout_engine()
-    assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(wspace=0.06)
+    figure.set_layout_engine("constrained", wspace=0.06)
 
 
 def token_ticks(axes: Axes, sizes: list[int]) -> None:

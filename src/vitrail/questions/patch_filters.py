@@ -113,6 +113,6 @@ def draw(directions: tuple[Directions, Directions], patch: int) -> Figure:
             axes.set_title(f"{100 * share:.0f} %", fontsize=style.SMALL, loc="center", pad=2)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-    for line, name in zip(grid, ("learned", "PCA of patches"), strict=True):
+    for line, name in zip(grid, ("learned", "PCA of\npatches"), strict=True):
         line[0].set_ylabel(name)
     return drawing

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from importlib import metadata, util
 from pathlib import Path
@@ -80,8 +81,11 @@ def render_builtin(build: Path, text: Text, styles: Path) -> None:
             with file and line; or a message of pandoc or Typst.
     """
     _prepare(build, text, styles)
-    _write_html(build, text, styles)
-    _write_pdf(build, text, styles)
+    with ThreadPoolExecutor() as side_by_side:
+        page = side_by_side.submit(_write_html, build, text, styles)
+        pdf = side_by_side.submit(_write_pdf, build, text, styles)
+    page.result()
+    pdf.result()
 
 
 def check_sources(build: Path, text: Text, styles: Path, pandoc: list[str] | None = None) -> None:

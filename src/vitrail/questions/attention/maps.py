@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
+LETTER = 0.08  # inches, of a heading
 GAP = 1.5  # pixels between the image and the cell of the class token
 # Inches: margins, the space of titles, between panels and between groups, the largest digit.
 LEFT, BAR, TITLE, GROUP_TITLE, PAD, GROUP_GAP, LARGEST = 0.3, 0.72, 0.22, 0.2, 0.08, 0.22, 1.0
@@ -96,7 +99,9 @@ def draw_maps(
     side = min(LARGEST, (width - gaps[-1]) / columns / (1 + cell) - PAD)  # inches, of a digit
     step_x, step_y = side * (1 + cell) + PAD, side + PAD
     titled = any(panel.title for row in panels[1:] for panel in row)
-    head = (GROUP_TITLE if groups else 0) + (0 if titled else TITLE)
+    groups = _wrapped(groups, columns, step_x)
+    lines = max((text.count("\n") + 1 for text in groups.values()), default=0)
+    head = GROUP_TITLE * lines + (0 if titled else TITLE)
     step_y += TITLE if titled else 0
     height = head + step_y * len(panels)
     drawing = plt.figure(figsize=(style.WIDTH, height))
@@ -130,8 +135,22 @@ def draw_maps(
     used = head + step_y * len(panels) - PAD
     right = LEFT + columns * step_x + gaps[-1] + 0.08
     bar_height = min(2.2, used - head - (TITLE if titled else 0))
-    _colour_bar(place(right, (head + used - bar_height) / 2, 0.1, bar_height), norm, label)
+    _colour_bar(
+        place(right, (head + used - bar_height) / 2, 0.1, bar_height),
+        norm,
+        label,
+        0.13 / bar_height,
+    )
     return drawing
+
+
+def _wrapped(groups: dict[int, str], columns: int, step: float) -> dict[int, str]:
+    """The headings of the groups in lines as wide as their columns of `step` inches."""
+    starts = [*sorted(groups), columns]
+    return {
+        start: textwrap.fill(groups[start], max(1, round((end - start) * step / LETTER)))
+        for start, end in pairwise(starts)
+    }
 
 
 def _cell(panel: Panel) -> float:
@@ -183,15 +202,15 @@ def _colour(share: float) -> tuple[float, float, float, float]:
     return mpl.colormaps[style.HEAT](share)
 
 
-def _colour_bar(axes: Axes, norm: Normalize, label: str) -> None:
-    """A scale of weights with a few round numbers."""
+def _colour_bar(axes: Axes, norm: Normalize, label: str, apart: float) -> None:
+    """A scale of weights with a few round numbers, this share of its height apart or more."""
     from matplotlib.cm import ScalarMappable
 
     bar = axes.figure.colorbar(ScalarMappable(norm, style.HEAT), cax=axes)
     top = float(norm.vmax or 1)
     shown = [0, *(tick for tick in (0.01, 0.05, 0.1, 0.2, 0.5, 1) if tick <= top)]
     heights = np.asarray(norm(shown))
-    far = [i for i, height in enumerate(heights) if i == 0 or height - heights[i - 1] > 0.08]
+    far = [i for i, height in enumerate(heights) if i == 0 or height - heights[i - 1] > apart]
     bar.set_ticks([shown[i] for i in far], labels=[f"{shown[i]:g}" for i in far])
     bar.set_label(label)
     bar.ax.tick_params(length=2)

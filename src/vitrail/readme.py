@@ -1,0 +1,119 @@
+"""The answers of a finished study as the opening table of README.md: ``make readme``.
+
+The block is a pure function of a few facts and eight rows, and can be read back: a block that
+does not come out the same again was written by another version of this file, or by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from pathlib import Path
+
+from vitrail.config import load
+from vitrail.errors import VitrailError, run_command
+from vitrail.files import read_json, write_text
+
+BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
+HEAD = "| Question | Answer | Key number | Claims |\n|:--|:--|:--|:--|"
+ROW = "| **{question}. {title}.** {asks} | {answer} | {number} | {claims} |"
+FACTS = (
+    "Study `{name}` at commit `{commit}`, computed on {hardware} ({cores} cores): {finished} of "
+    "{runs} runs finished, {minutes} minutes of computing. Of its {claims} claims the runs "
+    "support {supported} (✓), refute {refuted} (✗) and leave {undecided} undecided (?); – counts "
+    "runs that could not be made. Written by `make readme`."
+)
+SIGNS = {"supported": "✓", "refuted": "✗", "undecided": "?", "not_run": "–"}
+# What Quarto knows and a README does not.
+_QUARTO = re.compile(r"\{\{<|\]\{|\{[.#]\w|(?<!\w)@(?:fig|tbl|eq|sec)-|\[@\w")
+Rows = list[dict[str, str]]
+
+
+def answers(folder: Path) -> tuple[dict[str, str], Rows]:
+    """(facts, rows) of the study in `folder`.
+
+    Raises:
+        VitrailError: the study has not come so far, or an answer cannot stand in a README.
+    """
+    table, numbers = folder / "study" / "answers.csv", folder / "study" / "numbers.json"
+    for file in (table, numbers):
+        if not file.is_file():
+            raise VitrailError(
+                f"{file} is missing, so there are no answers to show; run `make report` first, "
+                "with the same CONFIG"
+            )
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row["claims"] = " ".join(
+            f"{sign}\u00a0{row[name]}" for name, sign in SIGNS.items() if row[name] != "0"
+        )
+        row["number"] = f"**{row['key']}** {row['key_name']}" if row["key"] else "–"
+        if found := _QUARTO.search(row["answer"] + row["number"]):
+            raise VitrailError(
+                f"{table}: the answer of {row['question']} has {found[0]!r}, which only Quarto "
+                "understands; put the short answer in plain Markdown"
+            )
+    wanted = re.findall(r"\{(\w+)\}", FACTS)
+    facts = read_json(numbers)
+    return {name: facts[name] for name in wanted}, rows
+
+
+def block(facts: dict[str, str], rows: Rows) -> str:
+    """What stands between the two marks, with them."""
+    lines = [ROW.format_map({name: _cell(text) for name, text in row.items()}) for row in rows]
+    return "\n".join([BEGIN, HEAD, *lines, "", FACTS.format_map(facts), END])
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"[ \t\r\n]+", " ", text).strip(" ").replace("|", "\\|")
+
+
+def read_back(text: str) -> tuple[dict[str, str], Rows]:
+    """(facts, rows) of the block in the text of a README; what does not fit is left out."""
+    inside = text.partition(BEGIN)[2].partition(END)[0]
+    rows = [
+        {name: cell.replace("\\|", "|") for name, cell in found.groupdict().items()}
+        for line in inside.splitlines()
+        if (found := _pattern(ROW).fullmatch(line))
+    ]
+    found = _pattern(FACTS).search(inside)
+    return (found.groupdict() if found else {}), rows
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(template)))
+
+
+def put_in(text: str, new: str) -> str:
+    """The text of a README with its block replaced.
+
+    Raises:
+        VitrailError: the two marks are not there, once each and in order.
+    """
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise VitrailError(
+            f"README.md should hold the lines {BEGIN} and {END}, once each and in this order; "
+            "put them where the answers are to stand"
+        )
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    return before + new + after
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write the answers of a study into README.md.")
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="names the study")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    arguments = parser.parse_args()
+    study = load(arguments.config)["study"]
+    facts, rows = answers(arguments.results / study)
+    text = arguments.readme.read_text(encoding="utf-8")
+    write_text(arguments.readme, put_in(text, block(facts, rows)))
+    print(f"vitrail: {arguments.readme} shows the answers of study {study}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vitrail.config import STEMS
+import made_report
 from vitrail.questions.explore import packed
 from vitrail.questions.explore.attention import WHOLE, heat_colours
 from vitrail.questions.explore.reduction import GONE
 from vitrail.views import VIEWS
-
-ROOT = Path(__file__).resolve().parents[1]
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100"></svg>'
 
 
 def digits(count: int) -> np.ndarray:
@@ -117,21 +113,14 @@ def asked(view: str) -> str:
 
 
 def make_project(folder: Path, views: tuple[str, ...] = tuple(VIEWS)) -> Path:
-    """A project whose report is a page with these views; data are there for all of them."""
-    report = folder / "report"
-    shutil.copytree(ROOT / "report", report, ignore=shutil.ignore_patterns("*.qmd", "*.bib"))
+    """The small made project, its report a page with these views; data are there for all."""
+    project = made_report.make_project(folder)
     text = "\n".join(asked(view) for view in views)
     front = '---\ntitle: "Views"\nlang: en\n---\n\n'
-    (report / "report.qmd").write_text(f"{front}## A chapter {{#sec-a}}\n\nText.\n\n{text}")
-    for stem in STEMS:
-        made = folder / "results" / "tiny" / stem
-        (made / "figures").mkdir(parents=True)
-        (made / "figures" / "a.svg").write_text(SVG)
-        (made / "answer.md").write_text("An answer.\n")
-        (made / "numbers.json").write_text("{}")
+    (project / "report" / "report.qmd").write_text(
+        f"{front}## A chapter {{#sec-a}}\n\nText.\n\n{text}"
+    )
     for view, stem in VIEWS.items():
-        made = folder / "results" / "tiny" / stem / "explore"
-        made.mkdir()
-        (made / f"{view}.json").write_text(json.dumps(DATA[view]()))
-    (folder / "src").mkdir()
-    return folder
+        file = project / "results" / "tiny" / stem / "explore" / f"{view}.json"
+        file.write_text(json.dumps(DATA[view]()))
+    return project

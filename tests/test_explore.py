@@ -369,7 +369,7 @@ def test_quarto_gets_the_same_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     project = make_project(tmp_path)
     seen = {}
 
-    def called(build: Path, command: str) -> None:
+    def called(build: Path, *_: Any) -> None:
         settings = yaml.safe_load((build / "_quarto.yml").read_text())["format"]["html"]
         assert (build / "explore/explore.css").is_file()
         assert "explore/explore.css" in settings["css"]

@@ -32,8 +32,9 @@ def staleness(text: str) -> list[str]:
     if [(row["question"], row["title"], row["asks"]) for row in rows] != asked:
         faults.append("not the eight questions that the report asks")
     faults += [f"{row['question']} has no answer" for row in rows if len(row["answer"]) < 20]
-    if not re.fullmatch(r"[0-9a-f]{7,40}", facts.get("commit", "")):
-        faults.append("no clean commit named")
+    for commit in ("commit", "answered"):
+        if not re.fullmatch(r"[0-9a-f]{7,40}", facts.get(commit, "")):
+            faults.append(f"no clean commit named ({commit})")
     if not facts.get("hardware", "").strip():
         faults.append("no machine named")
     for name, sign in readme.SIGNS.items():
@@ -55,7 +56,8 @@ def test_the_answers_are_not_stale_in_form() -> None:
         (r"\| \*\*Q3\..*\n", "", "eight questions"),
         (r"\*\*Q1\. Patch embedding", "**Q1. Patches", "eight questions"),
         (r"at commit `\w+`", "at commit `some`", "no clean commit"),
-        (r"computed on .*? \(", "computed on   (", "no machine"),
+        (r"answered at `\w+`", "answered at `1234567-dirty`", r"no clean commit named (answered)"),
+        (r"` on .*? \(", "` on   (", "no machine"),
         (r"support \d+ \(", "support 9999 (", "supported claims do not add up"),
         (rf"{readme.BEGIN}[\s\S]*{readme.END}", "", "this version"),
     ],
@@ -97,7 +99,7 @@ def test_its_pictures_are_small_and_have_words() -> None:
 
 SHORT = r"It reads $\sqrt{d_k}$ | so."
 NUMBERS = {
-    "name": "tiny", "commit": "0123abc", "hardware": "A | machine", "cores": "2", "finished": "9",
+    "name": "tiny", "commit": "0123abc", "answered": "4567def", "hardware": "A | machine", "cores": "2", "finished": "9",
     "runs": "10", "minutes": "3", "claims": "8", "supported": "8", "refuted": "0",
     "undecided": "0", "torch": "2",
 }  # fmt: skip

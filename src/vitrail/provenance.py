@@ -13,7 +13,7 @@ import pandas as pd
 
 from vitrail import opening, rule_graph, stages, style
 from vitrail.analysis import counted
-from vitrail.commit import commit_words
+from vitrail.commit import commit, commit_words
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
 from vitrail.opening import chip
@@ -67,6 +67,7 @@ def gather(folder: Path) -> Gathered:
         "cores": str(facts["cores"]),
         "platform": facts["platform"],
         "commit": facts["commit"],
+        "answered": commit(Path(__file__).parent),
         "commits": ", ".join(sorted({str(one["commit"]) for one in environments.values()})),
         "optimizer": OPTIMIZERS[base["optimizer"]],
         "pos_embed_std": f"{float(base['pos_embed_std']):g}",

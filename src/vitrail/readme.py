@@ -19,10 +19,10 @@ BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
 HEAD = "| Question | Answer | Key number | Claims |\n|:--|:--|:--|:--|"
 ROW = "| **{question}. {title}.** {asks} | {answer} | {number} | {claims} |"
 FACTS = (
-    "Study `{name}` at commit `{commit}`, computed on {hardware} ({cores} cores): {finished} of "
-    "{runs} runs finished, {minutes} minutes of computing. Of its {claims} claims the runs "
-    "support {supported} (✓), refute {refuted} (✗) and leave {undecided} undecided (?); – counts "
-    "runs that could not be made. Written by `make readme`."
+    "Study `{name}`, run at commit `{commit}` on {hardware} ({cores} cores) and answered at "
+    "`{answered}`: {finished} of {runs} runs finished, {minutes} minutes of computing. Of its "
+    "{claims} claims the runs support {supported} (✓), refute {refuted} (✗) and leave {undecided} "
+    "undecided (?); – counts runs that could not be made. Written by `make readme`."
 )
 SIGNS = {"supported": "✓", "refuted": "✗", "undecided": "?", "not_run": "–"}
 # What Quarto knows and a README does not.

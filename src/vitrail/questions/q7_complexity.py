@@ -196,10 +196,11 @@ def _opening(result: Answer, step: Slope) -> tuple[str, Key]:
     """What the opening page says; `step` is that of attention written out."""
     numbers = result.numbers
     short = (
-        "A block's work grows with the number of tokens n up to about n = (2 + r) d, which is "
-        f"{numbers['crossover']} for the base ViT (it has {numbers['tokens']}), and with n² "
-        "beyond. Fewer tokens and other attention lower it; the fused kernel does the same work "
-        f"{numbers['fused_speedup']} times as fast at {numbers['longest']} tokens."
+        "A block's work grows with the number of tokens n up to about n = (2 + r) d, with d the "
+        f"width and r the MLP ratio: {numbers['crossover']} for the base ViT, which has "
+        f"{numbers['tokens']}. Beyond, it grows with n². Fewer tokens and other attention lower "
+        f"it; the fused kernel does the same work {numbers['fused_speedup']} times as fast at "
+        f"{numbers['longest']} tokens."
     )
     interval = "" if math.isnan(step.low) else f" ({step.low:.2f} to {step.high:.2f})"
     return short, Key(

@@ -30,6 +30,7 @@ end
 
 -- "−12.50 ± 0.3": sign and whole part, decimals with their point, and what follows.
 local function parts(text)
+  if text:match("%de[-+]?%d") then return nil end -- 1e-16 stays in one piece
   local sign, whole, decimals, rest = text:match("^([^%w]*)(%d[%d,]*)(%.?%d*)(.*)$")
   if not whole or #sign > 4 then return nil end
   return { whole = sign .. whole, decimals = decimals, rest = rest }

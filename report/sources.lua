@@ -1,6 +1,6 @@
 -- The small line below a figure or table that leads back to its data, its code and its runs.
 -- vitrail.report.source_lines writes it; both routes lay it out here. The runs are listed in
--- the page, where they fold; in the PDF their number is enough, as the data list them.
+-- the page, where they fold; the PDF has their number, and the question's sources.json names them.
 
 local html = FORMAT:match("^html") ~= nil
 

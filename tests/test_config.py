@@ -572,3 +572,10 @@ def test_vary_lists_settings_by_their_own_rules(schema: Config) -> None:
     settings = schema["$defs"]["settings"]["properties"]
     for name, rule in schema["$defs"]["experiment"]["properties"]["vary"]["properties"].items():
         assert resolve(schema, resolve(schema, rule)["items"]) == settings[name], name
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "github.com/a/b", "https://a b"])
+def test_an_address_of_the_report_is_one(config: dict[str, Any], address: str) -> None:
+    config["report"]["repository"] = address
+    with pytest.raises(VitrailError, match=r"report\.repository.*starts with http"):
+        validate(config, SCHEMA)

@@ -99,9 +99,9 @@ def test_its_pictures_are_small_and_have_words() -> None:
 
 SHORT = r"It reads $\sqrt{d_k}$ | so."
 NUMBERS = {
-    "name": "tiny", "commit": "0123abc", "answered": "4567def", "hardware": "A | machine", "cores": "2", "finished": "9",
-    "runs": "10", "minutes": "3", "claims": "8", "supported": "8", "refuted": "0",
-    "undecided": "0", "torch": "2",
+    "name": "tiny", "commit": "0123abc", "answered": "4567def", "hardware": "A | machine",
+    "cores": "2", "finished": "9", "runs": "10", "minutes": "3", "claims": "8",
+    "supported": "8", "refuted": "0", "undecided": "0", "torch": "2",
 }  # fmt: skip
 
 

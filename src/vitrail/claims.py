@@ -26,6 +26,11 @@ class Claim:
     verdict: Verdict
     finding: str
 
+    @property
+    def instead(self) -> bool:
+        """Whether the finding of a refuted claim tells what holds instead of the sentence."""
+        return self.verdict == "refuted" and self.sentence not in self.finding
+
     def row(self) -> dict[str, str]:
         """As a row of claims.csv."""
         return asdict(self)

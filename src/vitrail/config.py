@@ -96,6 +96,8 @@ def _expectation(error: Any) -> str:
     if rule == "anyOf":
         kinds = (repr(one["const"]) if "const" in one else one["type"] for one in value)
         return "must be of type " + " or ".join(kinds)
+    if rule == "pattern" and "https?://" in value:
+        return "must be an address that starts with http:// or https://, or empty"
     words = {
         "minimum": f"must be at least {value}",
         "maximum": f"must be at most {value}",

@@ -112,14 +112,14 @@ def made_with(environments: dict[str, dict[str, Any]], runs: pd.DataFrame) -> pd
         "NumPy": lambda one: one["versions"]["numpy"],
         "MNIST came through": lambda one: one["data"]["route"],
     }
-    rows = []
+    rows: list[tuple[str, str, int | str]] = []
     for what, read in told.items():
         counts = Counter(str(read(one)) for one in environments.values())
         rows += [(what, value, count) for value, count in sorted(counts.items())]
     missing = len(runs) - len(environments)
     rows += [("Finished", "", len(environments)), ("Not run", "", missing)]
     versions = ", ".join(f"{name} {version(name)}" for name in ALSO)
-    rows.append(("Tables, figures and record", versions, len(environments)))
+    rows.append(("Tables, figures and record, by", versions, ""))
     return pd.DataFrame(rows, columns=["what", "value", "runs"])
 
 

@@ -145,7 +145,7 @@ def claims_markdown(claims: list[Claim]) -> str:
     """
     return "\n".join(
         f"- [[{claim.verdict}]{{.verdict .{claim.verdict}}}](#claim-{claim.id}) {claim.sentence} "
-        + (f"{claim.finding} " if claim.verdict == "refuted" else "")
+        + (f"{claim.finding} " if claim.instead else "")
         + f"*{claim.evidence}* (`{claim.id}`)"
         for claim in claims
     )

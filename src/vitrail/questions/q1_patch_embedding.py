@@ -50,7 +50,9 @@ def answer(study: Study) -> Answer:
         short=f"It is cut into {tokens} patches of {patch} × {patch} pixels, and one "
         f"{patch * patch} × {width} matrix, shared by all of them, turns each into a token. "
         f"{is_convolution.finding}",
-        key=Key(difference_words(gap), "largest difference of matrix and convolution, ten digits"),
+        key=Key(
+            difference_words(gap), "largest difference of matrix and convolution on ten images"
+        ),
         table=table,
         numbers={
             "filters": {

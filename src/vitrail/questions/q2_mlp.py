@@ -13,7 +13,7 @@ from vitrail.claims import Claim, holds
 from vitrail.drawings.sizes import Sizes
 from vitrail.questions.answer import Answer
 from vitrail.questions.experiments.common import (
-    accuracy_words,
+    accuracies,
     add,
     decided,
     findings_markdown,
@@ -60,7 +60,7 @@ def answer(study: Study) -> Answer:
         claims=[sign, tanh_is_close(gap)],
     )
     result.draw("gelu", draw_gelu, inputs[0], data=gelu_frame(inputs[0]), runs=study.first_run)
-    tables = add(study, result, STEM)
+    add(study, result, STEM)
     findings = [
         claim.finding
         for experiment in study.plan.of_question(STEM)
@@ -79,7 +79,7 @@ def answer(study: Study) -> Answer:
         [
             f"The MLP maps each token from {width} to {hidden} units, applies {act} and maps "
             f"back to {width}: {mlp:,} parameters, {100 * share:.0f} % of a block.",
-            *(measured(study, experiment, tables) for experiment in study.plan.of_question(STEM)),
+            *(measured(study, experiment) for experiment in study.plan.of_question(STEM)),
         ]
     )
     return result
@@ -91,12 +91,10 @@ def weight(settings: dict[str, Any]) -> tuple[int, float]:
     return parts["mlp"], parts["mlp"] / sum(parts.values())
 
 
-def measured(study: Study, experiment: Experiment, tables: dict[str, pd.DataFrame]) -> str:
+def measured(study: Study, experiment: Experiment) -> str:
     """The accuracies of one experiment, and what its claims found."""
-    rows = tables[experiment.name].to_dict("records")
-    said = "; ".join(f"{row['label']}: {accuracy_words(row)}" for row in rows)
     findings = " ".join(claim.finding for claim in decided(study, experiment))
-    return f"Measured test accuracy: {said}. {findings}".strip()
+    return f"{accuracies(study, experiment)} {findings}".strip()
 
 
 def tanh_is_close(gap: float) -> Claim:

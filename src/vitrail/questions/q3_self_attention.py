@@ -88,8 +88,9 @@ def answer(study: Study) -> Answer:
     result.sentence = sentence([random[0], *widths[:1]])
     result.short = (
         "Every token reads every other one, with weights that depend on the image; a convolution "
-        "reads a fixed neighbourhood with fixed weights. The price is a table of N × N weights, so "
-        "work and memory grow with N². One head is $\\mathrm{softmax}(QK^{\\top}/\\sqrt{d_k})\\,V$."
+        "reads a fixed neighbourhood with fixed weights. The price is a table of N × N weights: "
+        "the two products around it, and the memory where it is stored, grow with N². One head is "
+        "$\\mathrm{softmax}(QK^{\\top}/\\sqrt{d_k})\\,V$."
     )
     moved = estimate(by_seed(measures, "tv_images", base).tolist())
     result.key = Key(

@@ -8,7 +8,13 @@ from vitrail.questions.answer import Answer
 from vitrail.questions.block.arms import STEM, finished, pairs
 from vitrail.questions.block.curves import draw_curves, training_curves
 from vitrail.questions.block.lengths import draw_norms, growth_claims, token_norms
-from vitrail.questions.experiments.common import add, decided, in_short, key_difference
+from vitrail.questions.experiments.common import (
+    accuracies,
+    add,
+    decided,
+    in_short,
+    key_difference,
+)
 from vitrail.questions.study import Study
 
 
@@ -38,10 +44,11 @@ def answer(study: Study) -> Answer:
         "of each part (pre-norm); the equations of 2017 normalise the sum (post-norm). "
         + (findings or "No arm compares them here.")
     )
+    compared = next(iter(study.plan.of_question(STEM)), None)
     result.short = (
         "Attention and then an MLP read the normalised tokens, and each adds what it finds to them "
         "(pre-norm); the block of 2017 normalises the sums (post-norm). "
-        + (findings or "No arm compares the two here.")
+        + (findings or (accuracies(study, compared) if compared else "No arm compares the two."))
     )
     result.key = key_difference(study, STEM)
     return result

@@ -184,9 +184,13 @@ def opening(result: Answer, changes: str) -> tuple[str, Key]:
     ]
     key = Key(base["accuracy"], "test accuracy of the base ViT")
     if best["status"] == "finished":
-        key = Key(best["accuracy"], f"test accuracy of the {best['label']}")
+        key = Key(
+            f"{best['accuracy']} ± {best['half_width']}",
+            f"test accuracy of the {best['label']} (interval over the test images)",
+        )
         said.append(f"The {best['label']} reaches {best['accuracy']} after {best['samples']}.")
-    return " ".join(filter(None, [*said, changes])), key
+    said.append(changes or "Which choices matter, one seed of each cannot tell.")
+    return " ".join(said), key
 
 
 def draw_errors(study: Study) -> tuple[Figure, pd.DataFrame]:

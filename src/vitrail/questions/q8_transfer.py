@@ -48,7 +48,7 @@ def answer(study: Study) -> Answer:
             "ViT-S refuses 28-pixel images until its patch embedding and positions are rebuilt for "
             "them (`img_size`, `patch_size`, `in_chans`).",
             *best,
-            labels,
+            small_data.in_short(result, few) if few else "",
         ]
     )
     result.key = key_difference(study, "q8_transfer")

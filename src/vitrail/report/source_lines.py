@@ -57,7 +57,8 @@ class Origin:
     def code(self, file: str, line: int) -> str:
         """A line of the code, at the commit where the host is known."""
         if self.repository:
-            at = self.commit.removesuffix("-dirty")
+            known = self.commit != "unknown"  # HEAD is what hosts call their newest commit
+            at = self.commit.removesuffix("-dirty") if known else "HEAD"
             return f"{self.repository.rstrip('/')}/blob/{at}/{quote(file)}#L{line}"
         return self.file(self.root / file)
 
@@ -148,6 +149,8 @@ class SourceLines:
     def _code(self, file: str, line: int) -> str:
         commit, _, dirty = self.origin.commit.partition("-")
         at = f"{commit[:7]}{' and changes' if dirty else ''}"
+        if commit == "unknown":
+            at = "a commit that is not known"
         link = self.origin.code(file, line)
         return f"[{Path(file).name}, line {line}]({link}) at {at}"
 

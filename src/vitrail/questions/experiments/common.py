@@ -37,19 +37,33 @@ def key_difference(study: Study, stem: str) -> Key:
 
     Claims of arms that could not run are passed over while there is another one.
     """
-    compared = [
-        (
-            difference(study, about, str(claim["better"]), str(claim["worse"])),
-            about.member(str(claim["better"])).label,
-            about.member(str(claim["worse"])).label,
-        )
+    asked = [
+        (about, str(claim["better"]), str(claim["worse"]))
         for about in study.plan.of_question(stem)
         for claim in about.claims
     ]
+    # Without a claim, what differs from the reference first.
+    asked += [
+        (about, about.reference, member.name)
+        for about in study.plan.of_question(stem)
+        for member in about.members
+        if not about.methods and member.name != about.reference
+    ]
+    compared = [(difference(study, *each), *each) for each in asked]
     if not compared:
         return Key("", "")
-    gap, better, worse = next((each for each in compared if each[0].n), compared[0])
-    return Key(points(gap), f"points of test accuracy, {better} minus {worse}")
+    gap, about, better, worse = next((each for each in compared if each[0].n), compared[0])
+    labels = (about.member(better).label, about.member(worse).label)
+    return Key(points(gap), f"points of test accuracy, {labels[0]} minus {labels[1]}")
+
+
+def accuracies(study: Study, experiment: Experiment) -> str:
+    """The accuracy of each arm, in a sentence."""
+    said = [
+        f"{member.label} {percent(accuracy(study, experiment, member.name))}"
+        for member in experiment.members
+    ]
+    return f"Measured test accuracy: {'; '.join(said)}."
 
 
 def summarise(study: Study, experiment: Experiment) -> pd.DataFrame:

@@ -80,15 +80,16 @@ def verdict(rows: pd.DataFrame) -> str:
     )
 
 
-def sentence(table: pd.DataFrame, experiment: Experiment) -> str:
+def sentence(table: pd.DataFrame, experiment: Experiment, brief: bool = False) -> str:
     """What makes the reference better on few labels, by what was measured; for the answer.
 
     Changes to the reference alone: another kind of model is no change to it, a control no help.
+    `brief` names one change at each of the budgets that all methods share, for the opening page.
     """
     reference = experiment.methods[experiment.reference]
     shared = shared_budgets(table)
     parts = []
-    for budget in sorted(table["label_budget"].unique()):
+    for budget in sorted(shared if brief else table["label_budget"].unique()):
         here = table[table["label_budget"] == budget]
         standard = here[here["method"] == experiment.reference].to_dict("records")[0]
         alike = (here["model"] == standard["model"]) & ~here["shuffled"]
@@ -99,7 +100,7 @@ def sentence(table: pd.DataFrame, experiment: Experiment) -> str:
         up = up[up["gain"] > 0].sort_values("gain", ascending=False, kind="stable")
         most = f"of {counted(len(tried), 'change')} none has a gain that is told from zero"
         if len(up):
-            named = up.head(MOST if budget in shared else 1).to_dict("records")
+            named = up.head(MOST if budget in shared and not brief else 1).to_dict("records")
             best = ", ".join(f"{row['label']} {points(gain_of(row))}" for row in named)
             most = f"gaining most: {best}"
         parts.append(

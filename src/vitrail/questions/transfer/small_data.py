@@ -96,6 +96,11 @@ def section(study: Study, experiment: Experiment, table: pd.DataFrame) -> str:
     )
 
 
+def in_short(result: Answer, experiment: Experiment) -> str:
+    """The sentence of `add` for the opening page."""
+    return budget_words.sentence(result.data["label_budgets"], experiment, brief=True)
+
+
 def seen_words(experiment: Experiment) -> str:
     """How many images the reference sees at each label budget, in passes over the labels."""
     passes = []

@@ -456,8 +456,8 @@ def chapter(answer: Answer, stem: str, folder: Path) -> str:
     main = folder / f"{stem}.qmd"
     for name in re.findall(r"include (code/\w+\.md)", main.read_text(encoding="utf-8")):
         (folder / name).write_text("code\n")
-    about = {"commit": "0", "name": "made"}
-    return str(expand(main, {stem[:2]: answer.numbers, "study": about}))
+    about = {"study": {"name": "made"}, "report": {"commit": "0"}}
+    return str(expand(main, {stem[:2]: answer.numbers, **about}))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_without_a_store_it_says_what_to_run(finished: Path) -> None:
 
 
 def test_a_study_that_mlflow_does_not_know_is_named(finished: Path) -> None:
-    store.initialise(finished)
+    store.initialise("another", finished)
     with pytest.raises(VitrailError, match=r"no experiment tiny/q6_vit"):
         pictures.take("tiny", finished, finished / "out")
 

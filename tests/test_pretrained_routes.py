@@ -63,6 +63,8 @@ bibliography: references.bib
 
 ## And another {#sec-q7}
 
+[It helps.]{#claim-q8-helps}
+
 {{< include q8_transfer.qmd >}}
 
 ## References {.unnumbered}
@@ -120,7 +122,7 @@ def chapter(study: Study, root: Path) -> str:
             write_text(study.folder / stem / "answer.md", "None.\n")
             for part in ("tables", "figures"):
                 (study.folder / stem / part).mkdir()
-    write_json(study.folder / "study" / "numbers.json", {"name": "a test", "commit": "none"})
+    write_json(study.folder / "study" / "numbers.json", {"name": "a test"})
     render(study.plan.study, study.results, root / "report", ROOT, "builtin", ("sec-q8",))
     page = (study.folder / "report" / "report.html").read_text(encoding="utf-8")
     body = re.sub(r"<style>.*?</style>|<annotation.*?</annotation>", "", page, flags=re.DOTALL)

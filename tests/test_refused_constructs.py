@@ -79,6 +79,8 @@ LOST = {
     "link that opens a window": ("[x](https://a.org){target=_blank}", 5, "'target'"),
     "link title": ('[x](https://a.org "why")', 5, "title of a link"),
     "link to nowhere": ("[x](#nowhere)", 5, "#nowhere leads nowhere"),
+    "link to a file that is not there": ("[x](nofile.html)", 5, "a link leads to"),
+    "link that runs a script": ("[x](javascript:alert(1))", 5, "a link leads to"),
     "link to a chapter": ("[x](q1_patch_embedding.qmd)", 5, "not to a file of the sources"),
     "list with letters": ("Wild\n\na. geese\nb. ducks", 7, r"1\. 2\. 3\."),
     "list of tasks": ("- [ ] feed the ducks", 5, "list of tasks"),

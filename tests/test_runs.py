@@ -577,6 +577,8 @@ def test_every_name_that_a_question_writes_is_reserved(stem: str) -> None:
                 assert part in parts
             case ast.Subscript(value=ast.Attribute(attr=part), slice=key, ctx=ast.Store()):
                 keys = [key] if part in parts else []
+            case ast.Call(func=ast.Attribute(attr="draw" | "tabulate"), args=[key, *_]):
+                keys = [key]
             case _:
                 keys = []
         found |= {key.value for key in keys if isinstance(key, ast.Constant)}

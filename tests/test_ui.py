@@ -98,7 +98,7 @@ def test_a_server_elsewhere_is_pointed_to_without_its_password(tmp_path: Path) -
 def test_it_serves_on_the_loopback_address_only(
     tmp_path: Path, own: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.initialise(tmp_path / "results")
+    store.initialise("tiny", tmp_path / "results")
     port = free_port()
     server = start(tmp_path, "--port", str(port))
     try:
@@ -114,7 +114,7 @@ def test_it_serves_on_the_loopback_address_only(
                 time.sleep(0.2)
         assert listeners(port) == {"0100007F"}  # 127.0.0.1, and neither 0.0.0.0 nor IPv6
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{ui.HOST}:{port}")
-        assert store.initialise(tmp_path / "none").endswith("answers")
+        assert store.initialise("other", tmp_path / "none").endswith("is asked")
         assert server.stdout is not None
         assert f"http://127.0.0.1:{port}/#/experiments" in server.stdout.readline()
     finally:

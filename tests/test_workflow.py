@@ -643,6 +643,8 @@ NOT_INPUTS = {
     "ending.py": "prints",
     "ui.py": "a program of its own",
     "choices.py": "a program of its own",
+    "pictures.py": "a program of its own",
+    "readme.py": "a program of its own",
 }
 
 

@@ -211,6 +211,8 @@ filter = {
     check("Link", link)
     if link.title ~= "" then unknown("Link title=", '"' .. link.title .. '"', "the title of a link") end
     if link.target:match("%.qmd") then problem(link.target, "link to a section by its id, as (#sec-name), not to a file of the sources") end
+    local known_place = link.target:match("^#") or link.target:match("^https?://") or link.target:match("^%.%./")
+    if not known_place then problem(link.target, "a link leads to #section, to https://... or up to a file of the study, as ../q6_vit/table.csv") end
     if link.target:sub(1, 1) == "#" then links[#links + 1] = link.target end
   end,
   Span = function(span)

@@ -99,8 +99,8 @@ def _add_reduction(study: Study, result: Answer) -> None:
     one, runs, pictures = "reduction", [facts["run"]], reduction.tokens_drawn(study.folder)
     result.tabulate(one, reduction.table_markdown, table, facts, data=one, runs=runs)
     result.draw(one, reduction.draw_curves, table, data=one, runs=runs)
-    drawn = "reduction_pictures"
-    result.draw(drawn, reduction.draw_pictures, study.folder, data=pictures, runs=runs)
+    drawing = reduction.draw_pictures
+    result.draw("reduction_pictures", drawing, study.folder, data=pictures, runs=runs)
     result.explore["reduction"] = reduction_view.reduction(study)
     result.numbers["reduction"] = reduction.numbers(table, facts)
     result.claims += reduction.claims(table, reduction.read_right(study.folder))

@@ -18,6 +18,7 @@ SHORTCODES = ("include", "var")
 _SHORTCODE = re.compile(r"(?<!\{)\{\{<\s*(?P<call>.*?)\s*>\}\}(?!\})")
 _ESCAPED = re.compile(r"\{(\{\{<.*?>\}\})\}")
 _FENCE = re.compile(r"^\s{0,3}(?P<fence>`{3,}|~{3,})\s*(?P<info>.*?)\s*$")
+_ATTRIBUTES = re.compile(r"(?<=[{ ])[#.][\w-]+")
 _WORD = re.compile(r"\w+")
 _CELL = re.compile(r"^\{\s*[A-Za-z]")
 
@@ -55,7 +56,9 @@ class Text:
         return ""
 
     def _words(self) -> list[tuple[str, int]]:
-        return [(word, at) for at, line in enumerate(self.lines) for word in _WORD.findall(line)]
+        # Attributes, as in "## Title {#sec-x}", are no words of the text.
+        read = (_ATTRIBUTES.sub(" ", line) for line in self.lines)
+        return [(word, at) for at, line in enumerate(read) for word in _WORD.findall(line)]
 
     def _lines_of_words(self, wanted: list[str]) -> list[int]:
         """The lines where these words begin, for as many of them as stand in a row."""

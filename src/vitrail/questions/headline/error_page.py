@@ -32,9 +32,9 @@ def confusion_words(seen: Predictions) -> str:
     sentence = f"The most frequent ones: {named}." if top else "There are none."
     figure = drawn(
         "headline_confusion",
-        "Confusion matrix on the test set. Colour shows the errors alone; the gray diagonal holds "
+        "Confusion matrix on the test set. Colour shows the errors alone; the grey diagonal holds "
         "the digits read right. Right edge: errors by label. Lower edge: errors by answer.",
-        "A ten by ten table of counts with a gray diagonal; frequent confusions are dark.",
+        "A ten by ten table of counts with a grey diagonal; frequent confusions are dark.",
     )
     return f"**Confusions.** {sentence}\n\n{figure}"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vitrail import style
-from vitrail.analysis import Estimate, count, estimate, paired_difference, percent, points
+from vitrail.analysis import Estimate, count, counted, estimate, paired_difference, percent, points
 from vitrail.claims import Claim
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.experiments.common import findings_markdown
@@ -72,7 +72,7 @@ def section(results: pd.DataFrame, claims: list[Claim]) -> str:
             ],
             columns=["Arm", "Intact digits", "Shuffled digits", "Change (points)"],
         ),
-        f"The patch-shuffle test on {count(digits)} test digits, up to {seeds} seeds per arm: test "
+        f"The patch-shuffle test on {count(digits)} test digits, up to {counted(seeds, 'seed')} per arm: test "
         "accuracy with its 95 % interval, and the change in points, paired by seed.",
         "q6-patch-shuffle",
     ).strip()

@@ -173,8 +173,9 @@ def add(result: Answer) -> None:
     """Both tables, and the numbers of the silent trap."""
     calls = call_table()
     result.data["inputs"] = calls
-    for name, write in (("inputs", vit_markdown), ("inputs_cnn", cnn_markdown)):
-        result.tabulate(name, write, calls, data="inputs", runs="calls of timm made for the table")
+    made = "calls of timm made for the table"
+    result.tabulate("inputs", vit_markdown, calls, data="inputs", runs=made)
+    result.tabulate("inputs_cnn", cnn_markdown, calls, data="inputs", runs=made)
     trap = calls[calls["unseen"] > 0]
     result.numbers["inputs"] = {
         "unseen": f"{100 * trap['unseen'].max():.0f} %" if len(trap) else "none",

@@ -95,7 +95,7 @@ def cost_markdown(table: pd.DataFrame) -> str:
         }
     )
     caption = (
-        "ViT-S on gray digits as they are, or enlarged to 224 pixels. MACs of the formula of "
+        "ViT-S on grey digits as they are, or enlarged to 224 pixels. MACs of the formula of "
         "@sec-q7; × MACs beside 28 pixels with patches of 7. The clock is a rough one: the median "
         f"of {ROUNDS} forward calls of {BATCH} images, one thread, other work beside it."
     )

@@ -204,7 +204,7 @@ def _opening(result: Answer, step: Slope) -> tuple[str, Key]:
     )
     interval = "" if math.isnan(step.low) else f" ({step.low:.2f} to {step.high:.2f})"
     return short, Key(
-        f"{step.slope:.2f}{interval}",
+        f"{step.slope:.2f}{interval}".replace("-", "\N{MINUS SIGN}"),
         "exponent of n in the time of attention, written out, between "
         f"{step.n_from:,} and {step.n_to:,} tokens",
     )

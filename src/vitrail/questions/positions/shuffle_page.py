@@ -72,8 +72,9 @@ def section(results: pd.DataFrame, claims: list[Claim]) -> str:
             ],
             columns=["Arm", "Intact digits", "Shuffled digits", "Change (points)"],
         ),
-        f"The patch-shuffle test on {count(digits)} test digits, up to {counted(seeds, 'seed')} per arm: test "
-        "accuracy with its 95 % interval, and the change in points, paired by seed.",
+        f"The patch-shuffle test on {count(digits)} test digits, up to "
+        f"{counted(seeds, 'seed')} per arm: test accuracy with its 95 % interval, and the "
+        "change in points, paired by seed.",
         "q6-patch-shuffle",
     ).strip()
     drawing = markdown(

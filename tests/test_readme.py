@@ -35,6 +35,8 @@ def staleness(text: str) -> list[str]:
     for commit in ("commit", "answered"):
         if not re.fullmatch(r"[0-9a-f]{7,40}", facts.get(commit, "")):
             faults.append(f"no clean commit named ({commit})")
+    if facts.get("name") not in ("default", "tiny"):  # tiny is that of these tests
+        faults.append("not the default study")
     if not facts.get("hardware", "").strip():
         faults.append("no machine named")
     for name, sign in readme.SIGNS.items():

@@ -113,7 +113,7 @@ def markdown(table: pd.DataFrame) -> str:
         "the last column counts the claims of a question by what the runs said, and the runs that "
         "could not be made."
     )
-    widths = '{#tbl-answers tbl-colwidths="[22,42,20,16]"}'
+    widths = '{#tbl-answers tbl-colwidths="[20,46,18,16]"}'
     return "\n".join(["::: {.answers}", *lines, "", f": {caption} {widths}", ":::"])
 
 

@@ -115,7 +115,9 @@ def _figure(page: Page, report: Path) -> bytes:
     figure = page.locator(f"figure#{FIGURE}")
     if figure.count() != 1:
         raise VitrailError(f"{report} has no figure {FIGURE}; name another one in {__file__}")
-    page.add_style_tag(content=f"#{FIGURE} {{ margin: 0 -16px; padding: 16px }}")
+    # Room around it, and without the line below it, which would reach into that room.
+    room = f"#{FIGURE} {{ margin: 0 -16px; padding: 16px }} .source {{ visibility: hidden }}"
+    page.add_style_tag(content=room)
     return figure.screenshot()
 
 

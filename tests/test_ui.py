@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -118,12 +117,7 @@ def test_it_serves_on_the_loopback_address_only(
         assert server.stdout is not None
         assert f"http://127.0.0.1:{port}/#/experiments" in server.stdout.readline()
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        ui.stop(server)
         if server.stdout is not None:
             server.stdout.close()
     assert {path.name for path in tmp_path.iterdir()} == {"results"}  # nothing beside the store

@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -171,12 +169,7 @@ def _served(results: Path) -> Iterator[str]:
         _wait_for(f"{address}/health", server)
         yield address
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        ui.stop(server)
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from vitrail.errors import VitrailError, run_command
 from vitrail.tracking import store
@@ -57,6 +60,16 @@ def command(results: Path, port: int) -> list[str]:
         *("--backend-store-uri", uri),
         *("--default-artifact-root", folder, "--artifacts-destination", folder),
     ]
+
+
+def stop(server: subprocess.Popen[Any]) -> None:
+    """End a UI that was started in a session of its own, with the processes that it has started."""
+    os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def main() -> None:

@@ -323,6 +323,7 @@ def test_an_added_arm_runs_alone(study: Study) -> None:
         "Record q6_vit in MLflow",
         "Write the tables of all runs",
         "Write the table of all claims",
+        "Ask Snakemake for its rule graph",
         "Gather what the report says about the study as a whole",
         "Render the report",
     }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from made_report import RENDERS, add, built, make_project
+from vitrail.config import load
 from vitrail.report.render import render
 
 pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
@@ -106,12 +107,23 @@ def test_it_can_be_read_aloud(pdf: Path) -> None:
 def test_the_study_renders_to_the_same_bytes_elsewhere(study: Any, tmp_path: Path) -> None:
     """From a copy in another folder: no clock, no path, no name of a machine gets in."""
     made = study.folder / "report"
-    runs = shutil.ignore_patterns("runs", "pretraining", "weights", "logs", "report*")
-    shutil.copytree(study.folder, tmp_path / "results" / "smoke", ignore=runs)
+    there = tmp_path / "elsewhere"
+    large = (
+        "runs",
+        "pretraining",
+        "weights",
+        "logs",
+        "data",
+        ".snakemake",
+        "mlflow*",
+        "report_build",
+    )
+    shutil.copytree(study.project, there, ignore=shutil.ignore_patterns(*large))
     wish = "quarto" if by_quarto(made / "report.pdf") else "builtin"
-    render("smoke", tmp_path / "results", study.project / "report", study.project, wish)
+    about = load([there / "config" / "default.yaml"])["report"]
+    render("smoke", there / "results", there / "report", there, wish, **about)
     for name in ("report.html", "report.pdf"):
-        again = tmp_path / "results" / "smoke" / "report" / name
+        again = there / "results" / "smoke" / "report" / name
         assert again.read_bytes() == (made / name).read_bytes(), name
 
 

@@ -58,6 +58,11 @@ def test_verdicts_follow_the_table():
     assert worse["q7-class-token-knows-better"] == "undecided"
 
 
+def test_a_network_above_its_budget_shows_nothing_by_losing_little():
+    idle = verdicts(made(ltmp=((75, 1.0, 0.98),)))  # no token removed, nothing lost
+    assert idle["q7-ltmp-loses-little-at-75"] == "undecided"
+
+
 def test_only_settings_that_were_run_decide():
     """Better than what has fewer MACs and worse than what has more decides nothing."""
     between = verdicts(made(ltmp=((40, 0.4, 0.9705),)))  # pruning: 0.972 at 0.52, 0.968 at 0.28

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from made_report import RENDERS
 from made_study import experiment, small, table_of, write_runs
 from made_views import make_project
 from vitrail import data
@@ -36,10 +36,6 @@ from vitrail.report.stage import stage
 from vitrail.views import VIEWS, views_of
 
 ROOT = Path(__file__).parents[1]
-needs_wheels = pytest.mark.skipif(
-    not (util.find_spec("pypandoc") and util.find_spec("typst")),
-    reason="the wheels pypandoc_binary and typst are not installed",
-)
 
 
 def unpacked(text: str, kind: str = "<u2") -> np.ndarray:
@@ -320,7 +316,7 @@ def page_of(project: Path) -> str:
     return (project / "results" / "tiny" / "report" / "report.html").read_text()
 
 
-@needs_wheels
+@RENDERS
 def test_page_has_the_views_it_asks_for(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     html = page_of(project)
@@ -336,12 +332,12 @@ def test_page_has_the_views_it_asks_for(tmp_path: Path) -> None:
     assert page_of(project) == html
 
 
-@needs_wheels
+@RENDERS
 def test_page_without_views_has_no_script(tmp_path: Path) -> None:
     assert "<script" not in page_of(make_project(tmp_path, views=()))
 
 
-@needs_wheels
+@RENDERS
 def test_pdf_has_the_printed_figure(tmp_path: Path) -> None:
     if not shutil.which("pdftotext"):
         pytest.skip("pdftotext (poppler) is not installed")
@@ -354,7 +350,7 @@ def test_pdf_has_the_printed_figure(tmp_path: Path) -> None:
     assert "Figure 1. The printed effects." in " ".join(words.stdout.split()).replace("\u00a0", " ")
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize("attributes", [".answer view=effects", ".explore view=effects foo=1"])
 def test_attributes_that_mean_nothing_are_refused(tmp_path: Path, attributes: str) -> None:
     project = make_project(tmp_path, views=())
@@ -385,7 +381,7 @@ def test_quarto_gets_the_same_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert f'id="explore-{view}"' in seen["part"] and f"views.{view} = (" in seen["part"]
 
 
-@needs_wheels
+@RENDERS
 @pytest.mark.parametrize("to", ["html", "typst"])
 def test_quarto_filter_knows_the_views(to: str) -> None:
     from vitrail.report.builtin import find_pandoc

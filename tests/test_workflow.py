@@ -635,6 +635,8 @@ NOT_INPUTS = {
     "files.py": "how files are written, not what",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
+    "run_lock.py": "who is at work, not on what",
+    "watch.py": "when a step ends early, not what it does",
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",

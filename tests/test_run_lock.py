@@ -147,6 +147,19 @@ def test_sigkill_leaves_no_lock_and_no_step(small: Small) -> None:
     assert "its lock is removed" not in small.run()[1]
 
 
+def test_a_step_ends_with_the_shell_that_snakemake_waits_for(small: Small) -> None:
+    """Otherwise Snakemake takes it for ended and starts it again while it writes."""
+    snakemake = small.start()
+    small.wait_for("one.beat", "two.beat")
+    shells = [one for one in small.steps() if "bash" in one.name()]
+    assert shells
+    for shell in shells:
+        shell.kill()
+    said, _ = snakemake.communicate(timeout=30)
+    assert snakemake.returncode != 0, said
+    assert within(5, lambda: not small.steps()), small.steps()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_snakemake_and_its_steps_in_seconds(
     small: Small, number: signal.Signals
@@ -220,7 +233,7 @@ def test_a_dead_process_counts_as_gone_before_its_parent_takes_note(
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     process.kill()  # and not waited for: it stays a zombie
-    watch._wait(psutil.Process(process.pid))
+    watch._wait([psutil.Process(), psutil.Process(process.pid)])
     assert ended
     process.wait()
 

@@ -645,6 +645,8 @@ NOT_INPUTS = {
     "ending.py": "prints",
     "ui.py": "a program of its own",
     "choices.py": "a program of its own",
+    "hashes.py": "a program of its own",
+    "measured.py": "for hashes.py",
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
 }

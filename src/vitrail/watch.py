@@ -48,22 +48,25 @@ def watch() -> None:
     told, _, namespace = os.environ.get(STARTED_BY, "").partition(" ")
     if not told or namespace != _namespace():
         return
-    snakemake = next((one for one in psutil.Process().parents() if one.pid == int(told)), None)
-    if snakemake is None:  # it was killed while this step was starting
+    above = psutil.Process().parents()
+    numbers = [one.pid for one in above]
+    if int(told) not in numbers:  # it was killed while this step was starting
         _end()
         return
-    threading.Thread(target=_wait, args=(snakemake,), name="watch", daemon=True).start()
+    # The shell between the two as well: without it Snakemake takes this step for ended.
+    chain = above[: numbers.index(int(told)) + 1]
+    threading.Thread(target=_wait, args=(chain,), name="watch", daemon=True).start()
 
 
-def _wait(snakemake: psutil.Process) -> None:
+def _wait(chain: list[psutil.Process]) -> None:
     """`psutil.Process.wait` would wait for the parent of a dead process to take note of it."""
     try:
-        file = os.pidfd_open(snakemake.pid)
+        files = [os.pidfd_open(one.pid) for one in chain]
     except (AttributeError, OSError):  # not Linux, an old kernel, or gone already
-        while _at_work(snakemake):
+        while all(map(_at_work, chain)):
             time.sleep(SECONDS)
     else:
-        select.select([file], [], [])
+        select.select(files, [], [])
     _end()
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 
 from smoke_study import FROM_OUTSIDE, SMOKE
+from vitrail.config import STEMS
+from vitrail.hashes import differences, kinds_of
 
 LIMIT = 1800.0  # seconds for one command
 GONE = 10.0  # seconds after a kill in which nothing may be left at work
@@ -55,6 +57,44 @@ class Fault:
         return f"{self.number.name} Snakemake {when}"
 
 
+def snakemake(number: signal.Signals, jobs: int = 0, during: str = "") -> Fault:
+    return Fault("Snakemake", number, jobs, during)
+
+
+Rounds = list[tuple[Fault, ...]]
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+# One command each; what the last command of a list leaves is made by one without faults.
+# First the runs and the meters, then the answers, then the report.
+SHORT_PLAN: tuple[Rounds, Rounds, Rounds] = (
+    [(Fault("training"), snakemake(KILL, jobs=3))],
+    [(Fault("sync"), snakemake(TERM, jobs=2))],
+    [(Fault("render"),)],
+)
+LONG_PLAN: tuple[Rounds, Rounds, Rounds] = (
+    [
+        (Fault("timing"), Fault("pretraining"), snakemake(KILL, jobs=2)),
+        (Fault("training"), Fault("training"), snakemake(TERM, jobs=2)),
+        (Fault("training"), snakemake(INT, during="training")),
+        (Fault("training"), Fault("training"), snakemake(KILL, during="training")),
+        (Fault("reduction"), Fault("execution")),
+        (snakemake(KILL, during="execution"),),
+    ],
+    [
+        (Fault("answer"), Fault("sync"), snakemake(KILL, jobs=2)),
+        (Fault("answer"), Fault("sync"), snakemake(TERM, jobs=2)),
+        (Fault("answer"), snakemake(INT, during="sync")),
+        (Fault("sync"), snakemake(KILL, during="answer")),
+    ],
+    [
+        (Fault("facts"),),
+        (Fault("render"),),
+        (snakemake(KILL, during="render"),),
+        (snakemake(TERM, during="render"),),
+        (Fault("render"),),
+    ],
+)
+
+
 @dataclass
 class Kill:
     """A fault that was done: the moment, and how the command ended after it."""
@@ -82,7 +122,40 @@ class Disturbed:
         self.commands = 0
         self.said = ""  # by the last command
         self.snakemake = 0  # its process
-        self.same_runs = False  # as in the undisturbed study
+        self.other_runs: list[str] = []  # than in the undisturbed study
+
+    def suffer(self, plan: tuple[Rounds, Rounds, Rounds], reference: Path) -> None:
+        """Make the whole study in spite of the plan's kills.
+
+        No clock shows the same time twice. So the runs are compared first, without what was
+        measured; then the measured values of the reference are put in the place of ours, and
+        all that is derived from them has to come to the same bits, to the last page.
+
+        Args:
+            plan: of the runs and meters, the answers, and the report.
+            reference: ``results/smoke`` of an undisturbed run.
+        """
+        below = "results/smoke"
+        runs = ["runs.csv", "training_memory.csv", "timing/attention.csv", "execution/ways.csv"]
+        runs += ["reduction/table.csv"]
+        answers = [f"{stem}/tracking.json" for stem in STEMS]
+        answers += ["claims.csv", "study/rules.csv"]
+        self._go_on(plan[0], [f"{below}/{name}" for name in runs])
+        self.other_runs = [
+            name
+            for name in differences(kinds_of(reference), kinds_of(self.folder))
+            if name.startswith(("runs/", "pretraining/", "runs.csv", "reduction/"))
+        ]
+        self.put_measured(reference)
+        self._go_on(plan[1], [f"{below}/{name}" for name in answers])
+        self.put_logs(reference)
+        self._go_on(plan[2], [])
+
+    def _go_on(self, rounds: Rounds, targets: list[str]) -> None:
+        """The same command for every round, and once more to its end."""
+        for faults in rounds:
+            assert self.command(*targets, faults=faults) != 0, self.said[-3000:]
+        assert self.command(*targets) == 0, self.said[-6000:]
 
     def command(self, *targets: str, faults: tuple[Fault, ...] = ()) -> int:
         """Run Snakemake for these targets, with faults one after the other; its exit code."""

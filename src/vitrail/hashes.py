@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitrail.commit import commit
+from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
 from vitrail.measured import computed
 
@@ -118,7 +119,9 @@ def differences(
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Print the hashes of a study's results.")
-    parser.add_argument("--study", default="default", help="name of the study")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--study", help="name of the study")
+    which.add_argument("--config", type=Path, nargs="+", help="config files that name it")
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--files", action="store_true", help="each file as well")
     parser.add_argument("--against", type=Path, help="the results of another run")
@@ -126,12 +129,13 @@ def main() -> None:
         "--whole", action="store_true", help="compare measured values too, and the report"
     )
     arguments = parser.parse_args()
-    ours = kinds_of(arguments.results / arguments.study)
-    print(f"vitrail: study {arguments.study}, code {commit(arguments.results.resolve().parent)}")
+    study = arguments.study or load(arguments.config)["study"]
+    ours = kinds_of(arguments.results / study)
+    print(f"vitrail: study {study}, code {commit(arguments.results.resolve().parent)}")
     print(listing(ours, arguments.files))
     if arguments.against is None:
         return
-    theirs = kinds_of(arguments.against / arguments.study)
+    theirs = kinds_of(arguments.against / study)
     if found := differences(ours, theirs, arguments.whole):
         shown = "; ".join(found[:20]) + (f"; and {len(found) - 20} more" if found[20:] else "")
         raise VitrailError(

@@ -635,6 +635,8 @@ NOT_INPUTS = {
     "files.py": "how files are written, not what",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
+    "run_lock.py": "who is at work, not on what",
+    "watch.py": "when a step ends early, not what it does",
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",
@@ -643,6 +645,8 @@ NOT_INPUTS = {
     "ending.py": "prints",
     "ui.py": "a program of its own",
     "choices.py": "a program of its own",
+    "hashes.py": "a program of its own",
+    "measured.py": "for hashes.py",
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
 }

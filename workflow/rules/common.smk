@@ -16,7 +16,8 @@ from vitrail import runs as study_runs
 from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
-from vitrail.steps import set_paths
+from vitrail.steps import begin_run, set_paths
+from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
 
@@ -33,6 +34,8 @@ try:
     EXECUTION = study_complexity.execution_settings(config)
     REDUCTION = study_complexity.reduction_settings(config, PLAN)
     SUBJECT = study_complexity.subject(config, PLAN)
+    # After the config is known to be right: a mistake there writes nothing.
+    begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")

@@ -1,0 +1,76 @@
+"""Trainings that are interrupted: at fixed steps by an exception, or by a kill of the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vitrail.resume import RECORD, State, Unfinished
+
+# The command, with the checksums of whatever files lie in the folder of --data.
+COMMAND = """
+import sys
+from pathlib import Path
+from vitrail import data, {module} as step
+from vitrail.errors import run_command
+from vitrail.files import sha256
+folder = Path(sys.argv[sys.argv.index("--data") + 1])
+data.FILES = {{name: sha256(folder / name) for name in data.FILES}}
+run_command(step.main)
+"""
+
+
+class Interrupted(Exception):
+    """Stands for a kill, right after a state was saved."""
+
+
+class Killed(Unfinished):
+    """Saves after every step, and stops the training once after each of some steps."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any], at: Sequence[int]) -> None:
+        super().__init__(folder, identity, every=0)
+        self.at = at
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, step: int, state: State) -> None:
+        if step in self.at:
+            super().save(step, state)
+            raise Interrupted(step)
+
+
+def start(arguments: Sequence[str], module: str = "train", source: Path | None = None) -> Any:
+    """A process of the command; `source` is the folder to import vitrail from."""
+    environment = dict(os.environ)
+    if source is not None:
+        environment["PYTHONPATH"] = str(source)
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND.format(module=module), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+
+
+def kill_at(process: Any, folder: Path, step: int, seconds: float = 60) -> str:
+    """SIGKILL once a state of at least so many steps is kept in a folder; what was printed."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            (name,) = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+            if name.endswith(".pt") and int(name.removesuffix(".pt")) >= step:
+                break
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.002)
+    was_running = process.poll() is None
+    process.kill()
+    printed: str = process.communicate()[0]
+    assert was_running, f"over before step {step}: {printed}"
+    assert time.monotonic() < end, printed
+    return printed

@@ -16,8 +16,9 @@ STEPS = ("optimizers.py", "muon.py", "data.py", "device.py", "resume.py", "setti
 TRAIN = (
     *MODEL,
     *STEPS,
-    *("train.py", "augment.py", "sam.py", "selection.py", "growing.py", "linear_probe.py"),
-    *("few_labels.py", "early_stopping.py", "distillation.py", "run_folder.py"),
+    *("train.py", "gradients.py", "augment.py", "sam.py", "selection.py", "growing.py"),
+    *("linear_probe.py", "few_labels.py", "early_stopping.py", "distillation.py"),
+    "run_folder.py",
 )
 PRETRAIN = (*MODEL, *STEPS, "pretraining/*.py", "formula/*.py")
 

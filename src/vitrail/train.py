@@ -29,12 +29,12 @@ from vitrail import data as mnist_data
 from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
 from vitrail.device import autocast, compute_repeatably, environment, faster_precision, pick_device
-from vitrail.distillation import distilled, taught
 from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.few_labels import hold_out, with_labels
 from vitrail.files import read_json, sha256
+from vitrail.gradients import Batch, gradient
 from vitrail.growing import Growth, first_stage
 from vitrail.linear_probe import features, freeze_trunk
 from vitrail.model import patch_generators, seed_patches
@@ -43,7 +43,7 @@ from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.resume import EVERY, Unfinished, conditions, restore, state_of, wait_for
 from vitrail.run_folder import write_run
 from vitrail.sam import climbed
-from vitrail.selection import draw, gradient_bound, mean_loss, presample
+from vitrail.selection import draw, gradient_bound, presample
 from vitrail.settings import IMAGE_SIZE, Settings, arm_id, in_full, run_id, steps_of
 
 EVALUATION_BATCH = 100  # larger ones are slower on a CPU with 50 tokens, no faster with 17
@@ -122,9 +122,6 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, (logits.argmax(dim=1) == labels).double().mean().item()
 
 
-Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, weights or None for all alike
-
-
 def important(
     network: nn.Module, batch: Batch, settings: Settings, precision: str, draws: torch.Generator
 ) -> Batch:
@@ -134,26 +131,6 @@ def important(
     scores = gradient_bound(logits, labels, settings["label_smoothing"])
     picked, weights = draw(scores, settings["batch_size"], draws)
     return images[picked], labels[picked], weights
-
-
-def gradient(
-    network: nn.Module,
-    batch: Batch,
-    settings: Settings,
-    device: torch.device,
-    precision: str,
-    teacher: nn.Module | None = None,
-) -> Tensor:
-    """The loss of a batch, whose gradients are left in the network."""
-    images, labels, weights = batch
-    with autocast(device, precision):
-        logits = network(images)
-        loss = mean_loss(logits, labels, weights, settings["label_smoothing"])
-    if teacher is not None:
-        loss = distilled(loss, logits, taught(teacher, images, precision))
-    network.zero_grad(set_to_none=True)
-    loss.backward()
-    return loss.detach()
 
 
 def fit(
@@ -396,7 +373,8 @@ def train_arm(
         return []
     mnist = load_mnist(arguments.data, verify=True)
     start = arguments.study / "pretraining" / settings["start"] if settings.get("start") else None
-    identity = conditions((*code_files.TRAIN, "weights.py"), facts) | {
+    code = (*code_files.TRAIN, "weights.py", "checkpoint.py")
+    identity = conditions(code, facts) | {
         "settings": settings,
         "data": mnist_data.FILES,  # these sums have just been checked
         "weights": weights["sha256"] if weights else None,

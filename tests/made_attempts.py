@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from vitrail import data, train
+from vitrail.files import sha256
 from vitrail.resume import RECORD, State, Unfinished
+from vitrail.settings import arm_id, run_id
 
 # The command, with the checksums of whatever files lie in the folder of --data.
 COMMAND = """
@@ -24,6 +30,7 @@ folder = Path(sys.argv[sys.argv.index("--data") + 1])
 data.FILES = {{name: sha256(folder / name) for name in data.FILES}}
 run_command(step.main)
 """
+Settings = dict[str, Any]
 
 
 class Interrupted(Exception):
@@ -44,6 +51,41 @@ class Killed(Unfinished):
         if step in self.at:
             super().save(step, state)
             raise Interrupted(step)
+
+
+def flip(path: Path, place: float) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(bytes(content))
+
+
+class Attempts:
+    """The command, in this process, on a data folder of its own."""
+
+    def __init__(
+        self, study: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, stops: list[int]
+    ) -> None:
+        self.study, self.data, self.patch = study, study.parent / "data", monkeypatch
+        shutil.copytree(data_folder, self.data, dirs_exist_ok=True)
+        self.stops = stops
+        monkeypatch.setattr(train, "Unfinished", lambda *given: Killed(*given[:2], self.stops))
+
+    def __call__(
+        self, settings: Settings, seed: int = 0, study: Path | None = None, more: Sequence[int] = ()
+    ) -> Path:
+        """Train a seed of an arm, and more of them; the run folder of the first."""
+        sums = {name: sha256(self.data / name) for name in data.FILES}
+        self.patch.setattr(data, "FILES", sums)
+        study = study or self.study
+        places = ["--data", str(self.data), "--study", str(study), "--device", "cpu"]
+        if (study / "weights.json").exists():
+            places += ["--weights", str(study / "weights.json")]
+        seeds = map(str, [seed, *more])
+        given = ["train", "--settings", json.dumps(settings), "--seeds", *seeds, *places]
+        self.patch.setattr(sys, "argv", given)
+        train.main()
+        return study / "runs" / run_id(arm_id(settings), seed)
 
 
 def start(arguments: Sequence[str], module: str = "train", source: Path | None = None) -> Any:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import pickle
 import resource
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from made_attempts import Interrupted, Killed, kill_at, start
-from vitrail import code_files, data, train, weights
+from made_attempts import Attempts, Interrupted, Killed, flip
+from vitrail import code_files, train, weights
 from vitrail.files import read_json, sha256, write_json
 from vitrail.pretraining import __main__ as pretraining
 from vitrail.resume import RECORD, Unfinished, differences
-from vitrail.settings import FINISHED_FILES, RUN_FILES, arm_id, relevant, run_id
+from vitrail.settings import arm_id, relevant, run_id
 
 Settings = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -65,13 +62,6 @@ def test_what_is_saved_comes_back(saved: Unfinished) -> None:
     saved.clear()
     assert saved.state() is None
     assert not saved.folder.parent.exists()
-
-
-def flip(path: Path, place: float) -> None:
-    """Change one bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[int(place * (len(content) - 1))] ^= 1
-    path.write_bytes(bytes(content))
 
 
 @pytest.mark.parametrize("name", ["3.pt", RECORD])
@@ -192,32 +182,6 @@ def test_differences_are_named() -> None:
 
 
 # --- Whose work it is
-
-
-class Attempts:
-    """The command, in this process, on a data folder of its own."""
-
-    def __init__(
-        self, study: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, stops: list[int]
-    ) -> None:
-        self.study, self.data, self.patch = study, study.parent / "data", monkeypatch
-        shutil.copytree(data_folder, self.data, dirs_exist_ok=True)
-        self.stops = stops
-        monkeypatch.setattr(train, "Unfinished", lambda *given: Killed(*given[:2], self.stops))
-
-    def __call__(self, settings: Settings, seed: int = 0, study: Path | None = None) -> Path:
-        sums = {name: sha256(self.data / name) for name in data.FILES}
-        self.patch.setattr(data, "FILES", sums)
-        study = study or self.study
-        places = ["--data", str(self.data), "--study", str(study), "--device", "cpu"]
-        if (study / "weights.json").exists():
-            places += ["--weights", str(study / "weights.json")]
-        self.patch.setattr(
-            sys, "argv",
-            ["train", "--settings", json.dumps(settings), "--seeds", str(seed), *places],
-        )  # fmt: skip
-        train.main()
-        return study / "runs" / run_id(arm_id(settings), seed)
 
 
 @pytest.fixture
@@ -395,91 +359,3 @@ def test_work_of_another_pretraining_is_not_used(
     printed = capsys.readouterr().out
     assert "it was made with another recipe seed;" in printed and "resumed" not in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "start"]
-
-
-# --- Jobs of several runs
-
-
-def test_finished_runs_of_a_killed_job_come_back(
-    attempts: Attempts, vit: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Byte for byte, with the seconds that they took; not if a byte of them was changed."""
-    patch, study = attempts.patch, attempts.study
-    real = train.run
-    trained = []
-
-    def stopping(settings: Settings, seed: int, *rest: Any) -> Any:
-        trained.append(seed)
-        if len(trained) == 3:
-            raise Interrupted
-        return real(settings, seed, *rest)
-
-    attempts.stops.clear()
-    patch.setattr(train, "run", stopping)
-    given = ["train", "--settings", json.dumps(vit), "--seeds", "0", "1", "2", "--device", "cpu"]
-    given += ["--data", str(attempts.data), "--study", str(study)]
-    patch.setattr(data, "FILES", {name: sha256(attempts.data / name) for name in data.FILES})
-    patch.setattr(sys, "argv", given)
-    with pytest.raises(Interrupted):
-        train.main()
-    folders = [study / "runs" / run_id(arm_id(vit), seed) for seed in (0, 1, 2)]
-    before = {path: path.read_bytes() for folder in folders[:1] for path in folder.iterdir()}
-    for folder in folders[:2]:  # as Snakemake does
-        for name in RUN_FILES:
-            (folder / name).unlink()
-    flip(study / "unfinished" / folders[1].name / "run" / "predictions.npz", 0.5)
-    capsys.readouterr()
-    train.main()
-    printed = capsys.readouterr().out
-    assert f"{folders[0].name} was finished by an earlier attempt" in printed
-    assert "run/predictions.npz has another checksum than when it was written" in printed
-    assert trained == [0, 1, 2, 1, 2]
-    assert {path: path.read_bytes() for path in folders[0].iterdir()} == before
-    for folder in folders:
-        assert {path.name for path in folder.iterdir()} == {*RUN_FILES, *FINISHED_FILES}
-        for name, sum_ in read_json(folder / "summary.json")["files"].items():
-            assert sha256(folder / name) == sum_
-    assert not (study / "unfinished").exists()
-
-
-def test_a_job_killed_again_and_again_ends_in_the_same_bits(
-    vit: Settings, data_folder: Path, tmp_path: Path
-) -> None:
-    """SIGKILL at steps drawn from a fixed seed, of either run; then the same command."""
-    vit = {**vit, "epochs": 4, "drop_rate": 0.1, "rotation": 10}
-    source = tmp_path / "src"
-    shutil.copytree(ROOT / "src" / "vitrail", source / "vitrail")
-
-    def attempt(study: Path, seconds: float) -> Any:
-        for seed in (0, 1):
-            for name in RUN_FILES:  # as Snakemake does
-                (study / "runs" / run_id(arm_id(vit), seed) / name).unlink(missing_ok=True)
-        given = ["--settings", json.dumps(vit), "--seeds", "0", "1", "--device", "cpu"]
-        given += ["--data", str(data_folder), "--study", str(study)]
-        return start([*given, "--checkpoint-seconds", str(seconds)], source=source)
-
-    straight = attempt(tmp_path / "straight", 30)
-    assert straight.wait(120) == 0, straight.stdout.read()
-    first, second = (
-        tmp_path / "killed" / "unfinished" / run_id(arm_id(vit), seed) for seed in (0, 1)
-    )
-    steps = sorted(np.random.default_rng(0).integers(5, 50, 2).tolist())
-    kill_at(attempt(tmp_path / "killed", 0), first, steps[0])
-    kill_at(attempt(tmp_path / "killed", 0), first, steps[1])
-    with (source / "vitrail" / "sam.py").open("a") as stream:
-        stream.write("# another line, which makes it other code\n")
-    printed = kill_at(attempt(tmp_path / "killed", 0), second, steps[0])
-    assert "not used: it was made with another code sam.py; starting anew" in printed
-    last = attempt(tmp_path / "killed", 0)
-    printed = last.communicate(timeout=120)[0]
-    assert last.returncode == 0, printed
-    assert f"{first.name} was finished by an earlier attempt" in printed
-    assert "resumed at step" in printed
-    for seed in (0, 1):
-        for name in SAME:
-            mine, other = (
-                (tmp_path / study / "runs" / run_id(arm_id(vit), seed) / name).read_bytes()
-                for study in ("killed", "straight")
-            )
-            assert mine == other, name
-    assert not (tmp_path / "killed" / "unfinished").exists()

@@ -193,6 +193,7 @@ def fit(
         losses, log = list(state["losses"].to(device)), Log(**state["log"])
         log.resumed_at.append(done)
         print(f"{title}: resumed at step {done} of {steps}", flush=True)
+        del state  # as large as the network and its optimisers
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
     }
@@ -244,14 +245,14 @@ def fit(
             wait_for(device)
             now = time.perf_counter()
             spent += now - started
-            state = state_of([network], optimizers, generators, device) | {
+            own = {
                 "step": step,
                 "losses": torch.stack(losses) if losses else torch.empty(0),
                 "log": {**vars(log), "earlier": log.earlier + now - begun},
                 "best": best.state_dict(),
                 "spent": spent,
             }
-            unfinished.save(step, state)
+            unfinished.save(step, own | state_of([network], optimizers, generators, device))
             started = time.perf_counter()
     if settings["early_stopping"]:
         best.restore(network)

@@ -116,6 +116,7 @@ def learn(
         columns = [values.to(device) for values in state["rows"].values()]
         rows = [dict(zip(state["rows"], row, strict=True)) for row in zip(*columns, strict=True)]
         print(f"pretraining: resumed at step {done} of {steps}", flush=True)
+        del state  # as large as the network and its optimisers
     started = time.perf_counter() - log.earlier
     for part in task.parts:
         part.train()
@@ -150,12 +151,12 @@ def learn(
         if unfinished is not None and unfinished.due():
             wait_for(device)
             now = time.perf_counter()
-            state = state_of(task.parts, optimizers, random, device) | {
+            own = {
                 "step": step,
                 "rows": {name: torch.stack([row[name] for row in rows]) for name in found if rows},
                 "log": {**vars(log), "earlier": now - started},
             }
-            unfinished.save(step, state)
+            unfinished.save(step, own | state_of(task.parts, optimizers, random, device))
             started += time.perf_counter() - now  # saving is no part of the training
     return {name: value.cpu() for name, value in task.weights().items()}, log
 

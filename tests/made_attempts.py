@@ -23,12 +23,12 @@ from vitrail.settings import arm_id, run_id
 COMMAND = """
 import sys
 from pathlib import Path
-from vitrail import data, {module} as step
+from vitrail import data, train
 from vitrail.errors import run_command
 from vitrail.files import sha256
 folder = Path(sys.argv[sys.argv.index("--data") + 1])
-data.FILES = {{name: sha256(folder / name) for name in data.FILES}}
-run_command(step.main)
+data.FILES = {name: sha256(folder / name) for name in data.FILES}
+run_command(train.main)
 """
 Settings = dict[str, Any]
 
@@ -88,14 +88,12 @@ class Attempts:
         return study / "runs" / run_id(arm_id(settings), seed)
 
 
-def start(arguments: Sequence[str], module: str = "train", source: Path | None = None) -> Any:
+def start(arguments: Sequence[str], source: Path) -> Any:
     """A process of the command; `source` is the folder to import vitrail from."""
-    environment = dict(os.environ)
-    if source is not None:
-        environment["PYTHONPATH"] = str(source)
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND.format(module=module), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        [sys.executable, "-c", COMMAND, *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
     )  # fmt: skip
 
 

@@ -12,15 +12,20 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 MODEL = ("model/*.py", "networks.py", "efficiency.py")
 # Of every optimiser's steps, on whatever data.
-STEPS = ("optimizers.py", "muon.py", "data.py", "device.py", "resume.py", "settings.py")
+STEPS = (
+    *("optimizers.py", "muon.py", "data.py", "device.py", "resume.py", "run_folder.py"),
+    "settings.py",
+)
 TRAIN = (
     *MODEL,
     *STEPS,
     *("train.py", "gradients.py", "augment.py", "sam.py", "selection.py", "growing.py"),
     *("linear_probe.py", "few_labels.py", "early_stopping.py", "distillation.py"),
-    "run_folder.py",
 )
 PRETRAIN = (*MODEL, *STEPS, "pretraining/*.py", "formula/*.py")
+# How ImageNet weights are read. No inputs of the rules, where the weights themselves are; but
+# work that is not finished is gone on from by the very code that made it.
+READING = ("weights.py", "checkpoint.py")
 
 
 def files(patterns: Iterable[str]) -> list[Path]:

@@ -374,8 +374,7 @@ def train_arm(
         return []
     mnist = load_mnist(arguments.data, verify=True)
     start = arguments.study / "pretraining" / settings["start"] if settings.get("start") else None
-    code = (*code_files.TRAIN, "weights.py", "checkpoint.py")
-    identity = conditions(code, facts) | {
+    identity = conditions((*code_files.TRAIN, *code_files.READING), facts) | {
         "settings": settings,
         "data": mnist_data.FILES,  # these sums have just been checked
         "weights": weights["sha256"] if weights else None,

@@ -50,7 +50,7 @@ def pretrain(
     if recipe["images"] == "digits":
         digits = unlabelled(asked, data)
         facts |= {"data": read_json(data / "source.json")}
-    identity = conditions(code_files.PRETRAIN, facts) | {
+    identity = conditions((*code_files.PRETRAIN, *code_files.READING), facts) | {
         "recipe": recipe,
         "model": model,
         "train_size": asked.get("train_size"),

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vitrail import complexity_plan, runs
+from vitrail import code_files, complexity_plan, runs
 from vitrail import settings as study_settings
 from vitrail.config import STEMS, load
 from vitrail.views import VIEWS
@@ -615,6 +615,8 @@ def patterns() -> list[tuple[str, str]]:
     found = []
     for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         text = file.read_text(encoding="utf-8")
+        for name in re.findall(r"\bsource\(\*study_code\.(\w+)\)", text):
+            found += [(file.name, pattern) for pattern in getattr(code_files, name)]
         for arguments in re.findall(r"(?<!def )\bsource\(([^()]*)\)", text):
             found += [(file.name, name) for name in re.findall(r"f?\"([^\"]+)\"", arguments)]
     return found
@@ -633,6 +635,7 @@ NOT_INPUTS = {
     "__init__.py": "the version",
     "errors.py": "words",
     "files.py": "how files are written, not what",
+    "code_files.py": "Snakemake reads it when it parses",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",

@@ -12,7 +12,6 @@ HASHED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --req
 # The steps that Snakemake starts find their Python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
-export MLFLOW_DISABLE_TELEMETRY := true
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help

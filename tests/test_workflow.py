@@ -632,6 +632,7 @@ def test_every_code_input_is_there() -> None:
 NOT_INPUTS = {
     "__init__.py": "the version",
     "errors.py": "words",
+    "outside.py": "what the steps may tell and ask outside",
     "files.py": "how files are written, not what",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",

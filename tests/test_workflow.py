@@ -116,7 +116,7 @@ if sys.argv[1] == "sync":
     put(of("--out"))
 """,
     "collect.py": """
-rows = of("--rows") if sys.argv[1] == "question" else ""
+rows = of("--arms") if sys.argv[1] == "question" else ""
 put(of("--out"), "status,reason,run_id\\n" + rows)
 """,
     "provenance.py": """
@@ -641,6 +641,9 @@ NOT_INPUTS = {
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",
     "watch.py": "when a step ends early, not what it does",
+    "config_file.py": "Snakemake reads it when it parses",
+    "planning.py": "Snakemake reads it when it parses",
+    "jobs.py": "Snakemake reads it when it parses",
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",

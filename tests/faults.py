@@ -21,7 +21,7 @@ from vitrail.config import STEMS
 from vitrail.hashes import differences, kinds_of
 
 LIMIT = 1800.0  # seconds for one command
-GONE = 10.0  # seconds after a kill in which nothing may be left at work
+GONE = 30.0  # seconds in which a step that was just importing notices that it is alone
 TOLD = 60.0  # seconds after SIGTERM or SIGINT in which Snakemake has to end
 # Steps by the words of their command, with seconds in which a kill finds them at work.
 STEPS = {
@@ -137,7 +137,7 @@ class Disturbed:
         """
         below = "results/smoke"
         runs = ["runs.csv", "training_memory.csv", "timing/attention.csv", "execution/ways.csv"]
-        runs += ["reduction/table.csv"]
+        runs += ["reduction/table.csv", "input_seconds.csv"]
         answers = [f"{stem}/tracking.json" for stem in STEMS]
         answers += ["claims.csv", "study/rules.csv"]
         self._go_on(plan[0], [f"{below}/{name}" for name in runs])
@@ -263,7 +263,7 @@ class Disturbed:
         folders = ("pretraining", "runs", "timing", "execution", "reduction")
         files = [path for name in folders for path in (reference / name).rglob("*")]
         files = [path for path in files if path.is_file() and not path.name.startswith(".")]
-        files.append(reference / "training_memory.csv")
+        files += [reference / "training_memory.csv", reference / "input_seconds.csv"]
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
             shutil.copyfile(path, self.folder / path.relative_to(reference))
 

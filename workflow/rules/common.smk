@@ -35,7 +35,9 @@ try:
     REDUCTION = study_complexity.reduction_settings(config, PLAN)
     SUBJECT = study_complexity.subject(config, PLAN)
     # After the config is known to be right: a mistake there writes nothing.
-    begin_run(workflow.is_main_process, getattr(workflow.output_settings, "dryrun", False))
+    begin_run(
+        workflow.is_main_process, getattr(workflow.output_settings, "dryrun", False)
+    )
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")

@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit ui pictures readme quarto format lock clean
+.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -52,6 +52,12 @@ lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, mypy
 unit: $(STAMP)
 	pytest -n 2 --dist loadfile -m "not end_to_end"
 	pytest -m end_to_end
+
+faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an undisturbed one
+	VITRAIL_FAULTS=1 pytest -m end_to_end tests/test_faults.py
+
+hashes: $(STAMP) ## print the hashes of a finished study (AGAINST=other/results compares two)
+	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $(CONFIG) $(if $(AGAINST),--against $(AGAINST))
 
 # Their tables of long sentences would be padded to hundreds of columns.
 WIDE_TABLES := report/errata.qmd report/provenance.qmd

@@ -37,5 +37,9 @@ rule all:
         expand(rules.track.output, stem=STEMS),
 
 
+onstart:
+    end_steps_when_told()
+
+
 onsuccess:
     study_ending.after_snakemake(STUDY, Path(RESULTS))

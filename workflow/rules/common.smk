@@ -9,6 +9,7 @@ ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
 
+from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
@@ -16,7 +17,8 @@ from vitrail import runs as study_runs
 from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
-from vitrail.steps import set_paths
+from vitrail.steps import begin_run, set_paths
+from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
 
@@ -33,6 +35,8 @@ try:
     EXECUTION = study_complexity.execution_settings(config)
     REDUCTION = study_complexity.reduction_settings(config, PLAN)
     SUBJECT = study_complexity.subject(config, PLAN)
+    # After the config is known to be right: a mistake there writes nothing.
+    begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
@@ -50,21 +54,9 @@ def source(*names):
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
-CODE_MODEL = source("model/*.py", "networks.py", "efficiency.py")
-CODE_TRAIN = [
-    *CODE_MODEL,
-    *source(
-        "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
-    ),
-    *source("sam.py", "selection.py", "growing.py", "linear_probe.py"),
-    *source("few_labels.py", "early_stopping.py", "distillation.py"),
-    *source("run_folder.py", "settings.py"),
-]
-CODE_PRETRAIN = [
-    *CODE_MODEL,
-    *source("pretraining/*.py", "formula/*.py", "optimizers.py", "muon.py", "data.py"),
-    *source("device.py", "settings.py"),
-]
+CODE_MODEL = source(*study_code.MODEL)
+CODE_TRAIN = source(*study_code.TRAIN)
+CODE_PRETRAIN = source(*study_code.PRETRAIN)
 CODE_QUESTIONS = source(
     "analysis.py",
     "claims.py",

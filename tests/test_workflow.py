@@ -151,6 +151,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.said = ""  # by the Snakemake that ran the whole study
 
     def snakemake(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake; its words are in `stdout`, both streams together."""
@@ -228,6 +229,7 @@ def finished(
     assert jobs(done.stdout) >= TABLES | trainings(plan)
     assert jobs(done.stdout) >= {job for stem in STEMS for job in answered(stem)}
     assert "vitrail: study smoke" in done.stdout  # the ending
+    project.said = done.stdout
     return project
 
 
@@ -318,6 +320,40 @@ def test_overlays_do_not_change_the_order(finished: Project) -> None:
             (about.name, [member.name for member in about.members], about.reference)
             for about in wanted.of_question(stem)
         ]
+
+
+def test_questions_are_answered_and_recorded_while_the_study_runs(finished: Project) -> None:
+    """Not all at its end: the longest trainings first, then question by question."""
+    plan = finished.plan()
+    readers = {
+        arm: next(stem for stem in STEMS if arm in {*plan.arms_of(stem), plan.base})
+        for arm in plan.arms
+    }
+    order = re.findall(r"^Job \d+: (.*)$", finished.said, re.MULTILINE)
+    begun = {message: place for place, message in enumerate(order)}
+    jobs_of = dict(re.findall(r"^Job (\d+): Train (\S+)$", finished.said, re.MULTILINE))
+    ended = re.findall(r"^Finished jobid: (\d+) \(Rule: train_longest", finished.said, re.MULTILINE)
+    long = {jobs_of[number] for number in ended}
+    assert long
+    trained = {arm: begun[f"Train {arm}"] for arm, one in plan.arms.items() if not one.job}
+    for stem in STEMS:
+        if stem == "q7_complexity":  # waits for a measurement that takes all cores
+            continue
+        recorded = begun[f"Record {stem} in MLflow"]
+        later = [
+            arm
+            for arm, place in trained.items()
+            if STEMS.index(readers[arm]) > STEMS.index(stem)
+            and arm not in long
+            and place < recorded
+        ]
+        # Answering and recording are three jobs one after the other; a second core goes on.
+        assert len(later) <= 8, (stem, later)
+    # What the longest wait for is not left to the end, when they would keep one core busy.
+    last = begun[f"Answer {STEMS[-1]}"]
+    assert all(trained[arm] < last / 2 for arm in long), [trained[arm] for arm in long]
+    first = begun[f"Record {STEMS[0]} in MLflow"]
+    assert sum(place > first for place in trained.values()) > len(trained) / 2
 
 
 # --- What a change runs again

@@ -37,6 +37,16 @@ except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
 
+# Snakemake starts what can be started by priority. A question whose runs are there is answered
+# and recorded at once; of the trainings the longest come first, then question by question.
+ANSWER, PRETRAIN, LONGEST, THRESHOLDS = 50, 30, 25, 20
+
+
+def of_question(stem):
+    """The priority of a question's trainings, 18 to 11."""
+    return 10 + len(STEMS) - STEMS.index(stem)
+
+
 STUDY = PLAN.study
 STEMS = study_config.STEMS
 RESULTS = "results"
@@ -214,23 +224,31 @@ def training_together():
     ]
 
 
+def asked_first(arm):
+    """The first question that reads an arm."""
+    return next(stem for stem in STEMS if arm in arms_read_by(stem))
+
+
 def training_rules():
     """Name, priority, seeds and arms of each rule that trains arms one by one.
 
     The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
     their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
-    started last would keep a single core busy at the end.
+    started last would keep a single core busy at the end. The others are trained question by
+    question, so that the first answers and their runs in MLflow can be looked at early.
     """
     alone = {arm: one for arm, one in PLAN.arms.items() if not one.job}
     work = {arm: training_work(arm) * len(one.seeds) for arm, one in alone.items()}
     long = 2 * sum(work.values()) / len(work)
     groups = {}
     for arm, one in alone.items():
-        first = work[arm] > long
-        name = "train_longest" if first else "train"
+        stem = asked_first(arm)
+        longest = work[arm] > long
+        name = "train_longest" if longest else f"train_{stem}"
         if one.seeds != PLAN.seeds:
             name += "_seeds_" + "_".join(map(str, one.seeds))
-        groups.setdefault((name, 20 if first else 10, one.seeds), []).append(arm)
+        priority = LONGEST if longest else of_question(stem)
+        groups.setdefault((name, priority, one.seeds), []).append(arm)
     return [(*key, sorted(arms)) for key, arms in groups.items()]
 
 

@@ -55,6 +55,7 @@ for stem in STEMS:
             ),
         log:
             f"{RESULTS}/{STUDY}/logs/{stem}.log",
+        priority: ANSWER
         conda:
             ENVIRONMENT
         params:

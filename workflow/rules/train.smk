@@ -61,7 +61,7 @@ for name, seeds, arms in training_together():
             run_files(arms, study_settings.RUN_FILES),
         log:
             f"{RESULTS}/{STUDY}/logs/train/{name}.log",
-        priority: 10
+        priority: of_question(asked_first(arms[0]))
         conda:
             ENVIRONMENT
         threads: 1

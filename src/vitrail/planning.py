@@ -105,7 +105,7 @@ def _check_amount(config: Config, plan: Plan) -> None:
         f"experiment {name.removeprefix('train_').partition('__')[0]}": [
             plan.arms[arm].settings for arm in arms
         ]
-        for name, _, arms in jobs.training_together(plan)
+        for name, _, _, arms in jobs.training_together(plan)
     }
     told["questions.q7_complexity"] = [
         told["questions.q7_complexity"],

@@ -9,6 +9,8 @@ rule mnist:
         update(MNIST),
     log:
         "results/logs/mnist.log",
+    # Trainings wait for it.
+    priority: study_jobs.PRETRAIN
     conda:
         ENVIRONMENT
     params:
@@ -31,6 +33,8 @@ rule imagenet_weights:
     wildcard_constraints:
         model="[^./]+",
         tag="[^/]+",
+    # The longest trainings wait for it.
+    priority: study_jobs.PRETRAIN
     conda:
         ENVIRONMENT
     params:

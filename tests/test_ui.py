@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from vitrail.errors import VitrailError
 from vitrail.tracking import store
 
 PROJECT = Path(__file__).parents[1]
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
+PREFLIGHT = {"Access-Control-Request-Method": "POST"}
 
 
 @pytest.fixture
@@ -93,6 +96,38 @@ def test_a_server_elsewhere_is_pointed_to_without_its_password(tmp_path: Path) -
     assert "secret" not in told
 
 
+def asked(port: int, method: str = "GET", **headers: str) -> tuple[int, dict[str, str]]:
+    """Status and headers of the API's answer to a page that says to be so and so."""
+    one = http.client.HTTPConnection(ui.HOST, port, timeout=20)
+    try:
+        path = "/api/2.0/mlflow/experiments/create" if method == "POST" else SEARCH
+        one.request(method, path, body='{"name": "planted"}' if method == "POST" else None,
+                    headers={"Content-Type": "application/json", **headers})  # fmt: skip
+        answer = one.getresponse()
+        answer.read()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+    finally:
+        one.close()
+
+
+def look_from_elsewhere(port: int) -> None:
+    """What a page of another site can do through the browser of who has the UI open: nothing."""
+    for name in ("127.0.0.1", f"127.0.0.1:{port}", f"localhost:{port}"):
+        assert asked(port, Host=name)[0] == 200, name
+    # Names that lead to 127.0.0.1, the last two of the kind that MLflow by itself lets through.
+    for name in ("evil.example", f"evil.example:{port}", "10.evil.example", "192.168.0.7:5000"):
+        assert asked(port, Host=name)[0] == 403, name
+    for origin in ("https://evil.example", "http://10.evil.example", "null"):
+        headers = asked(port, Origin=origin)[1]
+        allowed = headers.get("access-control-allow-origin")
+        assert allowed is None, f"{origin} may read what the API says: {allowed}"
+        assert asked(port, "POST", Origin=origin)[0] == 403, origin
+        assert asked(port, "OPTIONS", Origin=origin, **PREFLIGHT)[1].get(
+            "access-control-allow-origin"
+        ) in (None, ""), origin
+    assert asked(port)[1]["x-frame-options"] == "SAMEORIGIN"
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc to see who listens")
 def test_it_serves_on_the_loopback_address_only(
     tmp_path: Path, own: None, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +147,7 @@ def test_it_serves_on_the_loopback_address_only(
                 assert time.monotonic() < deadline, "the server did not come up"
                 time.sleep(0.2)
         assert listeners(port) == {"0100007F"}  # 127.0.0.1, and neither 0.0.0.0 nor IPv6
+        look_from_elsewhere(port)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{ui.HOST}:{port}")
         assert store.initialise("other", tmp_path / "none").endswith("is asked")
         assert server.stdout is not None

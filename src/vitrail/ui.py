@@ -16,6 +16,7 @@ from vitrail.errors import VitrailError, run_command
 from vitrail.tracking import store
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")  # what a browser may call it
 # Without the second half MLflow opens its pages for language models, where runs are hard to find.
 PAGE = "#/experiments?workflowType=machine_learning"
 
@@ -57,6 +58,10 @@ def command(results: Path, port: int) -> list[str]:
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", HOST, "--port", str(port), "--workers", "1"),
+        # A page elsewhere whose name leads to 127.0.0.1 in a browser (DNS rebinding) is refused.
+        # MLflow would let through any name that begins like a private address: 10.example.org.
+        *("--allowed-hosts", ",".join(f"{name}{rest}" for name in NAMES for rest in ("", ":*"))),
+        *("--cors-allowed-origins", ",".join(f"http://{name}:{port}" for name in NAMES)),
         *("--backend-store-uri", uri),
         *("--default-artifact-root", folder, "--artifacts-destination", folder),
     ]
@@ -87,6 +92,7 @@ def main() -> None:
     print(f"ui: http://{HOST}:{arguments.port}/{PAGE}  (Ctrl-C ends it)", flush=True)
     # Off: nine helper processes that evaluate language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ["MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"] = "false"
     os.execv(server[0], server)
 
 

@@ -28,7 +28,9 @@ try:
         config, ROOT, map(Path, workflow.overwrite_configfiles)
     )
     # After the config is known to be right: a mistake there writes nothing.
-    begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
+    begin_run(
+        workflow.is_main_process, getattr(workflow.output_settings, "dryrun", False)
+    )
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")

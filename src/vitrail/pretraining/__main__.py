@@ -15,6 +15,7 @@ from vitrail.data import load_mnist
 from vitrail.device import compute_repeatably, environment, faster_precision, pick_device
 from vitrail.errors import run_command
 from vitrail.files import json_params, read_json, sha256, whole_folder, write_json
+from vitrail.intact import sealed
 from vitrail.pretraining.learn import learn, mean_image_loss
 from vitrail.pretraining.recipe import read_recipe
 from vitrail.run_folder import finite, write_rows
@@ -67,7 +68,7 @@ def pretrain(asked: dict[str, Any], data: Path, out: Path, device: torch.device)
         write_rows(draft / "timing.csv", log.seconds)
         save_file({k: v.contiguous() for k, v in weights.items()}, draft / "model.safetensors")
         sums = {path.name: sha256(path) for path in sorted(draft.iterdir())}
-        write_json(draft / "summary.json", {**finite(summary), "files": sums})
+        write_json(draft / "summary.json", sealed({**finite(summary), "files": sums}))
     return summary
 
 

@@ -29,6 +29,7 @@ $(STAMP): requirements.lock
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
 	@for file in $(CONFIG); do test -f $$file || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
+	@$(BIN)/python -m vitrail.planning config/default.yaml $(CONFIG)
 	$(SNAKEMAKE)
 	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $(CONFIG)
 

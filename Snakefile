@@ -37,5 +37,14 @@ rule all:
         expand(rules.track.output, stem=STEMS),
 
 
+onstart:
+    study_places.before_jobs(Path(RESULTS), STUDY)
+
+
 onsuccess:
     study_ending.after_snakemake(STUDY, Path(RESULTS))
+
+
+onerror:
+    if lacking := study_places.shortage(Path(RESULTS)):
+        print(lacking, file=sys.stderr)

@@ -637,6 +637,7 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "config_file.py": "Snakemake reads it when it parses",
+    "places.py": "Snakemake reads it when it parses",
     "planning.py": "Snakemake reads it when it parses",
     "jobs.py": "Snakemake reads it when it parses",
     "complexity_plan.py": "Snakemake reads it when it parses",

@@ -13,6 +13,7 @@ from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
 from vitrail import jobs as study_jobs
+from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
 from vitrail import views as study_views
@@ -25,6 +26,7 @@ try:
     PLANNED = study_planning.plan_study(
         config, ROOT, map(Path, workflow.overwrite_configfiles)
     )
+    study_places.check_kinds(Path("results"), PLANNED.plan.study)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")

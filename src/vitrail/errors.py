@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from vitrail import cost
+from vitrail import cost, machine
 
 
 class VitrailError(Exception):
@@ -18,7 +18,7 @@ def run_command(main: Callable[[], None]) -> None:
     A step of the workflow ends its log with what it cost.
 
     Exit codes: 0 when the step is done, 1 after a `VitrailError` or a problem of
-    the disk, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
+    the disk or the memory, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     try:
         main()
@@ -34,3 +34,7 @@ def run_command(main: Callable[[], None]) -> None:
         )
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if said := machine.fault(error):  # in an error of a library's own
+            sys.exit(f"vitrail: {said}")
+        raise

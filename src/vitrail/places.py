@@ -13,6 +13,7 @@ from pathlib import Path
 from vitrail.errors import VitrailError
 
 LITTLE = 20 << 20  # bytes; a study of the default size writes about 100 MB
+NOTES = 1 << 20  # bytes that Snakemake's notes may need at once
 REMEDY = "(another owner, or a disk that is mounted read-only)"
 
 
@@ -71,6 +72,12 @@ def check_snakemake(project: Path) -> None:
         raise VitrailError(
             f"{nearest} cannot be written to {REMEDY}, but Snakemake keeps its notes there; work "
             "in a copy of the project"
+        )
+    disk = os.statvfs(nearest)
+    if disk.f_bavail * disk.f_frsize < NOTES:
+        raise VitrailError(
+            f"the disk of {nearest.absolute()} is full, and Snakemake keeps its notes there; make "
+            "room and run the same command again"
         )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     if not os.access(nearest := _nearest(cache), os.W_OK | os.X_OK):

@@ -6,14 +6,16 @@ CONFIG ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A file that is not the one that was locked is refused. One package comes as source alone and
+# is built by the setuptools of the lock, put there first; pip would fetch an unlocked one.
+HASHED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 # The steps that Snakemake starts find their Python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
-export MLFLOW_DISABLE_TELEMETRY := true
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit ui pictures readme quarto format lock clean
+.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -24,7 +26,9 @@ $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "vitrail needs Python 3.11, 3.12 or 3.13; choose one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "vitrail: installing the packages of requirements.lock into $(VENV) (about 7 GB, some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(HASHED) -r $(VENV)/setuptools.lock
+	$(HASHED) --no-build-isolation -r requirements.lock
 	@touch $@
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
@@ -50,6 +54,12 @@ unit: $(STAMP)
 	pytest -n 2 --dist loadfile -m "not end_to_end"
 	pytest -m end_to_end
 
+faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an undisturbed one
+	VITRAIL_FAULTS=1 pytest -m end_to_end tests/test_faults.py
+
+hashes: $(STAMP) ## print the hashes of a finished study (AGAINST=other/results compares two)
+	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $(CONFIG) $(if $(AGAINST),--against $(AGAINST))
+
 # Their tables of long sentences would be padded to hundreds of columns.
 WIDE_TABLES := report/errata.qmd report/provenance.qmd
 
@@ -73,12 +83,13 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 	  && echo "vitrail: $$($(BIN)/quarto --version) of Quarto is in $(VENV); make report uses it from now on" \
 	  || { echo "vitrail: Quarto could not be downloaded (details: $(VENV)/quarto.log); the report is rendered by the built-in route until Quarto 1.6 or newer is on PATH"; exit 1; }
 
-lock: ## pin the newest versions within pyproject.toml's bounds into requirements.lock
+# uv only resolves: it reads the metadata of all platforms in seconds and installs nothing.
+lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versions within its bounds)
 	$(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,pictures,dev]'
-	{ echo "# Exact versions of the pip route, made by make lock. CUDA libraries exist for Linux only."; \
-	  $(VENV)/lock/bin/python -m pip freeze --exclude vitrail \
-	  | sed -E "s/^((nvidia|cuda|triton)[^;]*)$$/\1; sys_platform == 'linux'/"; } > requirements.lock
+	$(VENV)/lock/bin/python -m pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
+	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	  $(foreach extra,render slurm pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
 
 clean: ## delete the results of all studies (the data and the MLflow store stay)

@@ -29,7 +29,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 # Torch reads these when it is imported. Two test processes on two cores then share them.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 # Examples are the same in every run, and none is hurried on a busy machine.
 settings.register_profile(

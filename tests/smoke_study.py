@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vitrail import runs
+import sealed
+from vitrail import outside, runs
 from vitrail.config import load
 from vitrail.settings import MNIST_FILES
 
@@ -26,7 +29,12 @@ FROM_OUTSIDE = (
     # Of `make`, of the tests, of the user's MLflow: the study is run as in a fresh shell.
     "MAKELEVEL", "MAKEFLAGS", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
     "MLFLOW_TRACKING_URI", "QUARTO",
+    # What keeps tools quiet, the project itself has to set; in a CI or a test some are quiet
+    # by themselves, and a proxy on this machine would hide who they talk to.
+    *outside.QUIET, *outside.CLOSED, "CI", "GITHUB_ACTIONS", "PYTEST_CURRENT_TEST",
+    "http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
 )  # fmt: skip
+TALK = Path(__file__).parent / "talk"
 Rows = list[dict[str, str]]
 
 
@@ -38,15 +46,26 @@ class Study:
         self.folder = project / "results" / "smoke"
         self.said = ""  # what Snakemake printed
         self.seconds = 0.0
+        self.wanted: list[str] = []  # what wanted to leave the machine, of all runs
+        self.unsealed = ""  # why they were not sealed
+        if isinstance(why := sealed.way_in(), str):
+            self.unsealed = why
 
     def snakemake(self, *arguments: str) -> str:
-        """Run Snakemake in the copy; gives its output, both streams together."""
+        """Run Snakemake in the copy; gives its output, both streams together.
+
+        Where the system allows it, the run has no network, and notes who wanted one.
+        """
         environment = {k: v for k, v in os.environ.items() if k not in FROM_OUTSIDE}
         # With the hub out of reach the pretrained arm is not run, wherever the test is run.
-        environment["HF_HUB_OFFLINE"] = "1"
+        environment[outside.OFFLINE] = "1"
+        notes = Path(tempfile.mkdtemp(prefix="vitrail-talk-"))
+        environment |= {"PYTHONPATH": str(TALK), "TALK_LOG": str(notes / "talk.log")}
+        command = [sys.executable, "-m", "snakemake", "--cores", "all", *arguments]
+        if not self.unsealed:
+            command = sealed.sealed(command, notes / "packets.json")
         process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "all", *arguments],
-            cwd=self.project, env=environment, text=True, start_new_session=True,
+            command, cwd=self.project, env=environment, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
@@ -56,8 +75,17 @@ class Study:
         finally:
             if process.poll() is None:  # after Ctrl-C as well: Snakemake and its jobs
                 os.killpg(process.pid, signal.SIGKILL)
+            self._note(notes)
         assert process.returncode == 0, said[-8000:]
         return said
+
+    def _note(self, notes: Path) -> None:
+        """Keep what wanted to leave: packets, and the places in the code that asked."""
+        if (packets := notes / "packets.json").exists():
+            self.wanted += json.loads(packets.read_text(encoding="utf-8"))
+        if (talk := notes / "talk.log").exists():
+            self.wanted.append(talk.read_text(encoding="utf-8"))
+        shutil.rmtree(notes)
 
     def planned(self, *files: str) -> set[str]:
         """The messages of the jobs that would be run."""

@@ -34,19 +34,25 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+def locked() -> list[tuple[Requirement, list[str]]]:
+    """Each package of requirements.lock with the hashes that its files may have."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [
+        (Requirement(name), rest.split())
+        for name, _, rest in (line.partition(" --hash=") for line in lines)
+    ]
+
+
 @pytest.fixture(scope="module")
 def lock() -> dict[str, str]:
     """Name -> version of requirements.lock, which holds exact pins and nothing else."""
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     found = {}
-    for line in lines:
-        if not line.strip() or line.startswith("#"):
-            continue
-        requirement = Requirement(line)
+    for requirement, _ in locked():
         (pin,) = requirement.specifier
-        assert pin.operator == "==", f"not an exact pin: {line}"
-        assert "*" not in pin.version, f"not an exact pin: {line}"
-        assert not requirement.url, f"not from a package index: {line}"
+        assert pin.operator == "==", f"not an exact pin: {requirement}"
+        assert "*" not in pin.version, f"not an exact pin: {requirement}"
+        assert not requirement.url, f"not from a package index: {requirement}"
         name = canonicalize_name(requirement.name)
         assert name not in found, f"{name} stands twice"
         found[name] = pin.version
@@ -111,6 +117,37 @@ def test_lock_keeps_the_bounds(project: dict[str, Any], lock: dict[str, str], ex
         name = canonicalize_name(requirement.name)
         assert name in lock, f"{name} is not in requirements.lock"
         assert requirement.specifier.contains(lock[name]), f"{name} {lock[name]} is not {line}"
+
+
+def test_every_locked_package_has_the_hashes_of_its_files() -> None:
+    """pip refuses a file with another content, and, told to require hashes, a file with none."""
+    for requirement, hashes in locked():
+        assert hashes, requirement
+        for found in hashes:
+            assert re.fullmatch(r"(--hash=)?sha256:[0-9a-f]{64}", found), requirement
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    installs = re.findall(r"^.*pip install.*$", makefile, re.MULTILINE)
+    # The others are tools in environments of their own, and Quarto's downloader.
+    others = ("quarto-cli", "$(VENV)/lock/", "$(VENV)/audit/")
+    ours = [line for line in installs if not any(name in line for name in others)]
+    assert ours and all("--require-hashes" in line for line in ours), ours
+
+
+def test_lock_names_no_place_of_the_machine_that_made_it() -> None:
+    """No address of an index, no folder, no option of pip beside the hashes."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.search(r"://|^\s*(-i|-f|--(?!hash=))|(?<![\w.])/", text, re.MULTILINE)
+
+
+def test_lock_serves_every_platform_that_torch_has_wheels_for(lock: dict[str, str]) -> None:
+    """With hashes required, a package that is missing for one platform stops pip there."""
+    markers = {canonicalize_name(one.name): one.marker for one, _ in locked()}
+    linux = {"sys_platform": "linux", "platform_machine": "x86_64"}
+    windows = {"sys_platform": "win32", "platform_machine": "AMD64"}
+    for name in ("triton", "cuda-toolkit", "nvidia-cudnn-cu13"):
+        assert markers[name].evaluate(linux) and not markers[name].evaluate(windows)
+    assert markers["colorama"].evaluate(windows) and not markers["colorama"].evaluate(linux)
+    assert "setuptools" in lock  # torch asks for it, and not every Python brings it
 
 
 def test_lock_has_the_versions_that_were_measured(lock: dict[str, str]) -> None:

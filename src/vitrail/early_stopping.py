@@ -38,3 +38,11 @@ class Best:
         """Put the best weights back."""
         if self._state is not None:
             network.load_state_dict(self._state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the state of another."""
+        vars(self).update(state)

@@ -15,12 +15,14 @@ class VitrailError(Exception):
 def run_command(main: Callable[[], None]) -> None:
     """Run a step's ``main`` and turn what the user can mend into one sentence.
 
-    A step of the workflow ends its log with what it cost.
+    A step of the workflow ends its log with what it cost, and ends at once when the Snakemake
+    that started it does.
 
     Exit codes: 0 when the step is done, 1 after a `VitrailError` or a problem of
     the disk or the memory, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     try:
+        _belong_to_a_run()
         main()
         cost.tell()
     except VitrailError as error:
@@ -38,3 +40,14 @@ def run_command(main: Callable[[], None]) -> None:
         if said := machine.fault(error):  # in an error of a library's own
             sys.exit(f"vitrail: {said}")
         raise
+
+
+def _belong_to_a_run() -> None:
+    """Nothing for a command that was not started by the workflow."""
+    from vitrail import watch
+
+    if watch.started_by_snakemake():
+        from vitrail import run_lock
+
+        watch.watch()
+        run_lock.hold_step()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vitrail.errors import VitrailError
+
+OLD = ".old"  # end of the name of a folder that is being replaced
 
 
 def sha256(path: Path) -> str:
@@ -39,12 +42,57 @@ def json_params(text: str, command: str, option: str = "--params") -> Any:
         raise VitrailError(f"{option} of {command} is not JSON: {error}") from error
 
 
+def draft_of(path: Path) -> Path:
+    """Where this process makes what will be moved to `path` when it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def forget_drafts(path: Path) -> None:
+    """Clear away what killed processes left beside `path`; a replaced folder comes back.
+
+    A process that is at work keeps its draft: several may make the same file.
+    """
+    left = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.old|-\w+)?")  # -wal of SQLite
+    for other in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
+        found = left.fullmatch(other.name)
+        if found is None or _at_work(int(found[1])):
+            continue
+        if found[2] == OLD and not path.exists():
+            other.rename(path)
+        elif other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+        else:
+            other.unlink(missing_ok=True)
+
+
+def _at_work(process: int) -> bool:
+    """Whether another process of this machine has that number."""
+    if process == os.getpid():
+        return False  # as in a container, where numbers come again: this one has no draft yet
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader sees either the old content or the new one."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees either the old content or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    forget_drafts(path)
+    draft = draft_of(path)
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)  # after a full disk
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -57,15 +105,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends well.
 
     What stood at `folder` is replaced; after an exception or a kill it is as before,
-    so a half-written folder never looks finished.
+    so a half-written folder never looks finished. A kill in the instant of the exchange
+    leaves the old folder beside its place, where the next attempt finds it.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp keeps others out; results are for everybody
+    forget_drafts(folder)
+    draft = draft_of(folder)
+    draft.mkdir()
     try:
-        yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        yield draft
+        _exchange(draft, folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchange(draft: Path, folder: Path) -> None:
+    """Put a folder in the place of another. Two renames: files go one by one only afterwards."""
+    old = draft.with_name(draft.name + OLD)
+    try:
+        folder.rename(old)
+    except FileNotFoundError:
+        draft.rename(folder)
+        return
+    try:
+        draft.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -45,6 +45,10 @@ class Growth:
         """Whether it is time, after so many steps."""
         return done == self.after
 
+    def past(self, done: int) -> bool:
+        """Whether the network that has taken so many steps has grown before the last of them."""
+        return 0 <= self.after < done
+
     def grow(self, network: Any, optimizers: Optimizers) -> Optimizers:
         """Make the whole network of it, in place; the optimisers that train it from now on."""
         if self.settings["grow"] == "depth":

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from vitrail import cost
+from vitrail import cost, run_lock, watch
 
 
 def set_paths(root: Path) -> None:
@@ -20,3 +20,20 @@ def set_paths(root: Path) -> None:
         rest = os.environ.get(name)
         os.environ[name] = os.pathsep.join([str(first), *filter(None, [rest])])
     os.environ[cost.ASKED_FOR] = "1"
+
+
+def begin_run(main: bool, dry: bool) -> None:
+    """Hold the folder for this Snakemake, and let its steps know who started them.
+
+    A step that asks Snakemake something (`vitrail.rule_graph`) is part of a run that holds it.
+
+    Args:
+        main: a user started this Snakemake; otherwise Snakemake did, for a job.
+        dry: it will only say what it would do.
+
+    Raises:
+        VitrailError: steps of a killed run do not end.
+    """
+    if not (main and watch.started_by_snakemake()):
+        run_lock.begin(main, dry)
+    os.environ[watch.STARTED_BY] = watch.this_process()

@@ -2,12 +2,14 @@
 
 One process per arm, because starting torch costs as much as a short training. On one
 machine and one build of torch the same settings and seed give the same bits: one
-thread, deterministic kernels, and random numbers that depend on the seed alone.
+thread, deterministic kernels, and random numbers that depend on the seed alone; killed and
+resumed (`vitrail.resume`) or not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import sys
@@ -22,23 +24,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail import code_files
+from vitrail import data as mnist_data
 from vitrail.augment import affine, augmented
 from vitrail.data import Mnist, Split, load_mnist, split
 from vitrail.device import autocast, compute_repeatably, environment, faster_precision, pick_device
-from vitrail.distillation import distilled, taught
 from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.few_labels import hold_out, with_labels
-from vitrail.files import read_json
+from vitrail.files import read_json, sha256
+from vitrail.gradients import Batch, gradient
 from vitrail.growing import Growth, first_stage
 from vitrail.linear_probe import features, freeze_trunk
-from vitrail.model import seed_patches
+from vitrail.model import patch_generators, seed_patches
 from vitrail.networks import build, load_run, load_start
 from vitrail.optimizers import make_optimizers, schedule, set_rates
+from vitrail.resume import EVERY, Unfinished, conditions, restore, state_of, wait_for
 from vitrail.run_folder import write_run
 from vitrail.sam import climbed
-from vitrail.selection import draw, gradient_bound, mean_loss, presample
+from vitrail.selection import draw, gradient_bound, presample
 from vitrail.settings import IMAGE_SIZE, Settings, arm_id, in_full, run_id, steps_of
 
 EVALUATION_BATCH = 100  # larger ones are slower on a CPU with 50 tokens, no faster with 17
@@ -52,12 +57,16 @@ Found = dict[str, Any]  # what vitrail.weights found
 class Log:
     """What a training leaves: one row per evaluation, and the clock beside it.
 
-    `kept` is the place of the evaluation whose weights were kept, by default the last.
+    `kept` is the place of the evaluation whose weights were kept, by default the last;
+    `resumed_at` the steps after which the training went on from a state on disk, and
+    `earlier` the seconds that it had taken until there.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
     kept: int = -1
+    resumed_at: list[int] = field(default_factory=list)
+    earlier: float = 0.0
 
 
 def pixels(images: np.ndarray, settings: Settings, device: torch.device) -> Tensor:
@@ -113,9 +122,6 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, (logits.argmax(dim=1) == labels).double().mean().item()
 
 
-Batch = tuple[Tensor, Tensor, Tensor | None]  # images, labels, weights or None for all alike
-
-
 def important(
     network: nn.Module, batch: Batch, settings: Settings, precision: str, draws: torch.Generator
 ) -> Batch:
@@ -127,26 +133,6 @@ def important(
     return images[picked], labels[picked], weights
 
 
-def gradient(
-    network: nn.Module,
-    batch: Batch,
-    settings: Settings,
-    device: torch.device,
-    precision: str,
-    teacher: nn.Module | None = None,
-) -> Tensor:
-    """The loss of a batch, whose gradients are left in the network."""
-    images, labels, weights = batch
-    with autocast(device, precision):
-        logits = network(images)
-        loss = mean_loss(logits, labels, weights, settings["label_smoothing"])
-    if teacher is not None:
-        loss = distilled(loss, logits, taught(teacher, images, precision))
-    network.zero_grad(set_to_none=True)
-    loss.backward()
-    return loss.detach()
-
-
 def fit(
     network: nn.Module,
     data: Split,
@@ -156,12 +142,14 @@ def fit(
     precision: str,
     title: str,
     teacher: nn.Module | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Log:
     """Train in place and evaluate on the validation split at equal distances.
 
     The network after the last step is the result: the learning rate has decayed to
     zero by then, and no step is picked by looking at an accuracy. Under `early_stopping`
-    a part of the labels is held out of training, and picks one.
+    a part of the labels is held out of training, and picks one. With `unfinished` the
+    training goes on from the state there, and leaves its own there now and then.
     """
     from tqdm import tqdm
 
@@ -176,7 +164,8 @@ def fit(
     validation = pixels(data.validation_images, settings, device)
     validation_labels = torch.from_numpy(np.array(data.validation_labels)).long().to(device)
     network.train()
-    log, losses, spent, started = Log(), [], 0.0, time.perf_counter()
+    log, losses, spent, done = Log(), [], 0.0, 0
+    begun = started = time.perf_counter()
     if settings["tune"] == "head":
         head = freeze_trunk(network)
         if not augmented(settings):
@@ -191,14 +180,27 @@ def fit(
     moves = torch.Generator().manual_seed(MOVES + seed)
     draws = torch.Generator().manual_seed(DRAWS + seed)
     seed_patches(network, PATCHES + seed)
+    generators = [moves, draws, *patch_generators(network)]
     steps = steps_of(settings)
     growth = Growth(settings, steps)
+    state = unfinished.state() if unfinished else None
+    if state is not None:
+        done, spent = state["step"], state["spent"]
+        if growth.past(done):
+            optimizers = growth.grow(network, optimizers)
+        restore(state, [network], optimizers, generators, device)
+        best.load_state_dict(state["best"])
+        losses, log = list(state["losses"].to(device)), Log(**state["log"])
+        log.resumed_at.append(done)
+        print(f"{title}: resumed at step {done} of {steps}", flush=True)
+        del state  # as large as the network and its optimisers
     points = {
         round((i + 1) * steps / settings["evaluations"]) for i in range(settings["evaluations"])
     }
     started = time.perf_counter()
+    left = itertools.islice(batches(len(train), settings, seed), done, None)
     bar = tqdm(
-        enumerate(batches(len(train), settings, seed), start=1),
+        enumerate(left, start=done + 1), initial=done,
         total=steps, desc=title, unit="step", mininterval=5, file=sys.stderr,
     )  # fmt: skip
     for step, chosen in bar:
@@ -239,6 +241,19 @@ def fit(
             log.seconds.append({"step": step, "seconds": round(spent, 3)})
             bar.set_postfix(val_accuracy=f"{accuracy:.4f}")
             losses, started = [], time.perf_counter()
+        if unfinished is not None and unfinished.due():
+            wait_for(device)
+            now = time.perf_counter()
+            spent += now - started
+            own = {
+                "step": step,
+                "losses": torch.stack(losses) if losses else torch.empty(0),
+                "log": {**vars(log), "earlier": log.earlier + now - begun},
+                "best": best.state_dict(),
+                "spent": spent,
+            }
+            unfinished.save(step, own | state_of([network], optimizers, generators, device))
+            started = time.perf_counter()
     if settings["early_stopping"]:
         best.restore(network)
         log.kept = best.look_number
@@ -253,6 +268,7 @@ def run(
     weights: Found | None,
     start: Path | None = None,
     teacher: nn.Module | None = None,
+    unfinished: Unfinished | None = None,
 ) -> tuple[nn.Module, Log, np.ndarray, dict[str, Any]]:
     """One run: (trained network, log, test logits (10000, 10), summary).
 
@@ -270,7 +286,7 @@ def run(
     network = network.to(device)
     name = run_id(arm_id(settings), seed)
     begun = time.perf_counter()
-    log = fit(network, data, settings, seed, device, precision, name, teacher)
+    log = fit(network, data, settings, seed, device, precision, name, teacher, unfinished)
     # Of the network that is kept: one that grows has cost less at first.
     macs = count_macs(network, torch.zeros(1, 1, IMAGE_SIZE, IMAGE_SIZE, device=device))
     test_images = pixels(mnist.test_images, settings, device)
@@ -289,7 +305,7 @@ def run(
         "parameters": count_parameters(network.requires_grad_()),
         "macs": macs,
         "samples": last["samples"],
-        "seconds": round(time.perf_counter() - begun, 3),
+        "seconds": round(log.earlier + time.perf_counter() - begun, 3),
         "train_samples_per_second": round(last["samples"] / max(training_seconds, 1e-3), 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "kept_step": kept["step"],
@@ -318,17 +334,34 @@ def main() -> None:
         "--weights", type=Path, help="file of vitrail.weights, for a pretrained arm"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=EVERY,
+        help="how often the state of a training is saved; 0: after every step",
+    )
     arguments = parser.parse_args()
 
     device = pick_device(arguments.device)
     compute_repeatably()
     asked = arguments.settings
-    for settings in asked if isinstance(asked, list) else [asked]:
-        train_arm(settings, arguments, device)
+    kept = [
+        unfinished
+        for settings in (asked if isinstance(asked, list) else [asked])
+        for unfinished in train_arm(settings, arguments, device)
+    ]
+    for unfinished in kept:
+        unfinished.clear()
 
 
-def train_arm(settings: Settings, arguments: argparse.Namespace, device: torch.device) -> None:
-    """Every seed of an arm into its run folder, or why it cannot be run."""
+def train_arm(
+    settings: Settings, arguments: argparse.Namespace, device: torch.device
+) -> list[Unfinished]:
+    """Every seed of an arm into its run folder, or why it cannot be run.
+
+    Returns:
+        What is kept of its runs, to be cleared when the other arms of the job are done.
+    """
     weights = read_json(arguments.weights) if arguments.weights else None
     facts = environment(device) | {"data": read_json(arguments.data / "source.json")}
     runs = arguments.study / "runs"
@@ -338,17 +371,38 @@ def train_arm(settings: Settings, arguments: argparse.Namespace, device: torch.d
         for seed, folder in folders.items():
             write_run(folder, settings, seed, {"status": "not run", "reason": reason}, facts)
         print(f"train: {arm_id(settings)} not run: {reason}")
-        return
+        return []
     mnist = load_mnist(arguments.data, verify=True)
     start = arguments.study / "pretraining" / settings["start"] if settings.get("start") else None
+    identity = conditions((*code_files.TRAIN, *code_files.READING), facts) | {
+        "settings": settings,
+        "data": mnist_data.FILES,  # these sums have just been checked
+        "weights": weights["sha256"] if weights else None,
+        "start": sha256(start / "model.safetensors") if start else None,
+    }
+    kept = []
     for seed, folder in folders.items():
-        teacher = None
-        if settings.get("teacher"):
-            teacher = load_run(runs / run_id(settings["teacher"], seed)).to(device)
-        network, log, logits, summary = run(settings, seed, mnist, device, weights, start, teacher)
+        taught_by = runs / run_id(settings["teacher"], seed) if settings.get("teacher") else None
+        identity["teacher"] = sha256(taught_by / "model.safetensors") if taught_by else None
+        unfinished = Unfinished(
+            arguments.study / "unfinished" / folder.name,
+            identity | {"seed": seed},
+            arguments.checkpoint_seconds,
+        )
+        kept.append(unfinished)
+        if unfinished.give_back(folder):
+            print(f"train: {folder.name} was finished by an earlier attempt", flush=True)
+            continue
+        teacher = load_run(taught_by).to(device) if taught_by else None
+        network, log, logits, summary = run(
+            settings, seed, mnist, device, weights, start, teacher, unfinished
+        )
         tables = {"history.csv": log.history, "timing.csv": log.seconds}
-        write_run(folder, settings, seed, summary, facts, (network, tables, logits))
+        resumed = {"resumed_at_steps": log.resumed_at} if log.resumed_at else {}
+        write_run(folder, settings, seed, summary, facts | resumed, (network, tables, logits))
+        unfinished.keep(folder)
         print(f"train: {folder.name} test accuracy {summary['test_accuracy']:.4f}")
+    return kept
 
 
 if __name__ == "__main__":

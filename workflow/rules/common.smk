@@ -1,4 +1,5 @@
 # Names and helpers that the other rule files use. Parsing imports no torch.
+import functools
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
 
+from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
@@ -18,7 +20,9 @@ from vitrail import planning as study_planning
 from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
-from vitrail.steps import set_paths
+from vitrail.files import sha256
+from vitrail.steps import begin_run, set_paths
+from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
 
@@ -27,6 +31,8 @@ try:
         config, ROOT, map(Path, workflow.overwrite_configfiles)
     )
     study_places.check_kinds(Path("results"), PLANNED.plan.study)
+    # After the config is known to be right: a mistake there writes nothing.
+    begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
@@ -39,7 +45,10 @@ STUDY = PLAN.study
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
-MNIST = expand("results/data/{name}", name=[*study_settings.MNIST_FILES, "source.json"])
+# The four files can only be what their checksums say, and every step that reads them looks. So
+# their times mean nothing; after a clock that ran ahead they would train everything, each time.
+MNIST_FILES = expand("results/data/{name}", name=study_settings.MNIST_FILES)
+MNIST = [*map(ancient, MNIST_FILES), "results/data/source.json"]
 
 
 def source(*names):
@@ -48,21 +57,9 @@ def source(*names):
     return [path.relative_to(ROOT).as_posix() for path in found]
 
 
-CODE_MODEL = source("model/*.py", "networks.py", "efficiency.py")
-CODE_TRAIN = [
-    *CODE_MODEL,
-    *source(
-        "train.py", "optimizers.py", "muon.py", "augment.py", "data.py", "device.py"
-    ),
-    *source("sam.py", "selection.py", "growing.py", "linear_probe.py"),
-    *source("few_labels.py", "early_stopping.py", "distillation.py"),
-    *source("run_folder.py", "settings.py"),
-]
-CODE_PRETRAIN = [
-    *CODE_MODEL,
-    *source("pretraining/*.py", "formula/*.py", "optimizers.py", "muon.py", "data.py"),
-    *source("device.py", "settings.py"),
-]
+CODE_MODEL = source(*study_code.MODEL)
+CODE_TRAIN = source(*study_code.TRAIN)
+CODE_PRETRAIN = source(*study_code.PRETRAIN)
 CODE_QUESTIONS = source(
     "analysis.py",
     "claims.py",
@@ -71,6 +68,16 @@ CODE_QUESTIONS = source(
     "scaling.py",
     "cost_model.py",
 ) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py", "questions/*/*.py")
+
+
+def content_of(files):
+    """One hash of what source files hold, in their order."""
+    return study_settings.digest({"files": [content_of_file(file) for file in files]})
+
+
+@functools.cache
+def content_of_file(file):
+    return sha256(ROOT / file)
 
 
 def heading(stem):

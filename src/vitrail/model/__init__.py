@@ -11,7 +11,7 @@ from vitrail.model.block import Block
 from vitrail.model.efficient_attention import LinearAttention, WindowAttention
 from vitrail.model.locality_attention import LocalitySelfAttention
 from vitrail.model.mlp import Mlp
-from vitrail.model.patch_dropout import PatchDropout, seed_patches
+from vitrail.model.patch_dropout import PatchDropout, patch_generators, seed_patches
 from vitrail.model.patch_embedding import PatchEmbed
 from vitrail.model.pooling import SeqPool
 from vitrail.model.positions import sinusoidal, sinusoidal_1d, sinusoidal_2d
@@ -35,6 +35,7 @@ __all__ = [
     "WindowAttention",
     "attention_weights",
     "from_timm",
+    "patch_generators",
     "seed_patches",
     "sinusoidal",
     "sinusoidal_1d",

@@ -48,3 +48,12 @@ def seed_patches(network: nn.Module, seed: int) -> None:
     for module in network.modules():
         if isinstance(module, PatchDropout):
             module.generator = torch.Generator().manual_seed(seed)
+
+
+def patch_generators(network: nn.Module) -> list[torch.Generator]:
+    """The generators that `seed_patches` gave to a network, in the order of its modules."""
+    return [
+        module.generator
+        for module in network.modules()
+        if isinstance(module, PatchDropout) and module.generator is not None
+    ]

@@ -17,7 +17,8 @@ from vitrail.device import autocast
 from vitrail.networks import build
 from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.pretraining.masked import MaskedAutoencoder
-from vitrail.pretraining.stream import Batch, batches
+from vitrail.pretraining.stream import Batch, batches, generators
+from vitrail.resume import Unfinished, restore, state_of, wait_for
 from vitrail.settings import Settings
 
 MASKS = 3 * 2**32  # added to a recipe's seed for the patches that are hidden
@@ -27,10 +28,16 @@ SAMPLE = 2000  # images that the mean image is taken from
 
 @dataclass
 class Log:
-    """What a pretraining leaves: rows of means since the last row, and the clock beside them."""
+    """What a pretraining leaves: rows of means since the last row, and the clock beside them.
+
+    `resumed_at` are the steps after which it went on from a state on disk, `earlier` the
+    seconds that it had taken until there.
+    """
 
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[dict[str, Any]] = field(default_factory=list)
+    resumed_at: list[int] = field(default_factory=list)
+    earlier: float = 0.0
 
 
 class Classify:
@@ -39,6 +46,7 @@ class Classify:
     def __init__(self, settings: Settings, recipe: dict[str, Any], device: torch.device) -> None:
         self.network = build(settings, num_classes=recipe["classes"]).to(device)
         self.parts: list[nn.Module] = [self.network]
+        self.generators: list[torch.Generator] = []
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The loss, with its gradients to come, and the accuracy of a batch."""
@@ -60,6 +68,7 @@ class Masked:
         # Apart, so that the matrices of both are found under `blocks`.
         self.parts: list[nn.Module] = [self.model.network, self.model.decoder]
         self.draws = torch.Generator().manual_seed(MASKS + recipe["seed"])
+        self.generators = [self.draws]
 
     def __call__(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The loss of a batch; the labels mean nothing here."""
@@ -83,22 +92,37 @@ def learn(
     digits: np.ndarray | None,
     device: torch.device,
     precision: str,
+    unfinished: Unfinished | None = None,
 ) -> tuple[dict[str, Tensor], Log]:
-    """Train a fresh network: its weights, on the CPU, and what was seen on the way."""
+    """Train a fresh network: its weights, on the CPU, and what was seen on the way.
+
+    With `unfinished` it goes on from the state there, and leaves its own there now and then.
+    """
     from tqdm import tqdm
 
     torch.manual_seed(recipe["seed"])
     task = (Masked if recipe["task"] == "masked" else Classify)(settings, recipe, device)
     optimizers = [each for part in task.parts for each in make_optimizers(part, recipe)]
-    steps, log = recipe["steps"], Log()
+    steps, log, done = recipe["steps"], Log(), 0
     points = {round((i + 1) * steps / LOGGED) for i in range(LOGGED)}
     rows: list[dict[str, Tensor]] = []
-    started = time.perf_counter()
+    streams = generators(recipe)
+    random = [*streams, *task.generators]
+    state = unfinished.state() if unfinished else None
+    if state is not None:
+        restore(state, task.parts, optimizers, random, device)
+        done, log = state["step"], Log(**state["log"])
+        log.resumed_at.append(done)
+        columns = [values.to(device) for values in state["rows"].values()]
+        rows = [dict(zip(state["rows"], row, strict=True)) for row in zip(*columns, strict=True)]
+        print(f"pretraining: resumed at step {done} of {steps}", flush=True)
+        del state  # as large as the network and its optimisers
+    started = time.perf_counter() - log.earlier
     for part in task.parts:
         part.train()
     bar = tqdm(
-        enumerate(batches(recipe, digits), start=1),
-        total=steps, desc="pretraining", unit="step", mininterval=5, file=sys.stderr,
+        enumerate(batches({**recipe, "steps": steps - done}, digits, streams), start=done + 1),
+        total=steps, initial=done, desc="pretraining", unit="step", mininterval=5, file=sys.stderr,
     )  # fmt: skip
     for step, (images, labels) in bar:
         share = schedule(step - 1, steps, recipe["warmup"], recipe["schedule"])
@@ -124,6 +148,16 @@ def learn(
                 | {"learning_rate": recipe["learning_rate"] * share}
             )
             rows = []
+        if unfinished is not None and unfinished.due():
+            wait_for(device)
+            now = time.perf_counter()
+            own = {
+                "step": step,
+                "rows": {name: torch.stack([row[name] for row in rows]) for name in found if rows},
+                "log": {**vars(log), "earlier": now - started},
+            }
+            unfinished.save(step, own | state_of(task.parts, optimizers, random, device))
+            started += time.perf_counter() - now  # saving is no part of the training
     return {name: value.cpu() for name, value in task.weights().items()}, log
 
 

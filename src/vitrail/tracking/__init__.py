@@ -11,9 +11,8 @@ database that is lost or damaged can be deleted and is filled again. Read in thi
 
 import os
 
-# MLflow reads these when it is imported, which only `store` and what follows it do.
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["DO_NOT_TRACK"] = "true"
+# MLflow reads these when it is imported, which only `store` and what follows it do. Its
+# telemetry is off already (vitrail.outside).
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

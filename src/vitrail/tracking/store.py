@@ -19,6 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
+from vitrail.files import draft_of, forget_drafts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,7 +100,8 @@ def _open(results: Path) -> str:
         return f"{path} is ready"
     # Made under another name and moved: a kill half-way leaves no half-made database.
     results.mkdir(parents=True, exist_ok=True)
-    draft = results / f".mlflow.{os.getpid()}.db"
+    forget_drafts(path)
+    draft = draft_of(path)
     try:
         with _told(draft):
             _client(f"sqlite:///{draft}").search_experiments(max_results=1)
@@ -235,7 +237,7 @@ def ask_server(uri: str) -> None:
         (parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/") + "/health", "", "")
     )
     try:
-        urllib.request.urlopen(health, timeout=ANSWER_SECONDS).close()
+        urllib.request.urlopen(health, timeout=ANSWER_SECONDS).close()  # noqa: S310 - http(s)
     except urllib.error.HTTPError:
         return  # it answers, if only to ask who we are; MLflow sends the credentials
     except (OSError, ValueError) as error:

@@ -207,6 +207,6 @@ def _change(draw: st.DrawFn, config: Config, place: Place, how: str) -> None:
         config["questions"]["q6_vit"] = {"experiments": {"grid": block}}
     elif how == "deep":
         value: Any = old
-        for _ in range(draw(st.sampled_from([10, 60, 400]))):
+        for _ in range(draw(st.sampled_from([10, 60, 90]))):
             value = [value]
         _put(config, place, value)

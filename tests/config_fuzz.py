@@ -115,7 +115,9 @@ def from_schema(draw: st.DrawFn, part: Config, depth: int = 0) -> Any:
         low = part.get("minimum", part.get("exclusiveMinimum", -5))
         high = part.get("maximum", part.get("exclusiveMaximum", 1000))
         edges = [low, low + 1, low - 1, high, high - 1, high + 1, low + 0.5]
-        return draw(st.sampled_from(edges) | st.integers(int(low), min(int(high), 64)))
+        return draw(
+            st.sampled_from(edges) | st.integers(int(low), max(int(low), min(int(high), 64)))
+        )
     if kind == "boolean":
         return draw(st.booleans())
     if kind == "null":

@@ -15,7 +15,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock clean
+.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format fuzz lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -33,6 +33,7 @@ $(STAMP): requirements.lock
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
 	@for file in $(CONFIG); do test -f $$file || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
+	@$(BIN)/python -m vitrail.planning config/default.yaml $(CONFIG)
 	$(SNAKEMAKE)
 	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $(CONFIG)
 
@@ -83,6 +84,9 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 	  || { echo "vitrail: Quarto could not be downloaded (details: $(VENV)/quarto.log); the report is rendered by the built-in route until Quarto 1.6 or newer is on PATH"; exit 1; }
 
 # uv only resolves: it reads the metadata of all platforms in seconds and installs nothing.
+fuzz: $(STAMP) ## let Snakemake plan 500 configs that nobody would write (minutes)
+	VITRAIL_FUZZ_DRY_RUNS=500 pytest -q -s tests/test_config_fuzz.py
+
 lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versions within its bounds)
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv

@@ -6,7 +6,7 @@ rule mnist:
         code=source("data.py", "download.py", "web.py"),
     output:
         # `update` keeps files that a user has put there.
-        update(MNIST),
+        update([*MNIST_FILES, "results/data/source.json"]),
     log:
         "results/logs/mnist.log",
     # Trainings wait for it.

@@ -14,6 +14,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.claims import Claim
 from vitrail.files import write_json, write_text
+from vitrail.intact import SHOWN, checksums
 from vitrail.questions.sources import Basis, Sources, source_of
 
 if TYPE_CHECKING:
@@ -127,7 +128,6 @@ class Answer:
             write_text(folder / "tables" / f"{name}.md", text.strip() + "\n")
         for name, frame in frames.items():
             write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-        write_json(folder / "sources.json", self.sources.content(f"{folder.name}/"))
         for view, content in self.explore.items():
             text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
             write_text(folder / "explore" / f"{view}.json", text + "\n")
@@ -136,6 +136,8 @@ class Answer:
         write_text(folder / "answer.md", self.sentence.strip() + "\n")
         opening = {"answer": self.short, "key": self.key.value, "key_name": self.key.name}
         write_json(folder / "opening.json", opening)
+        sources = self.sources.content(f"{folder.name}/")
+        write_json(folder / "sources.json", {**sources, "files": checksums(folder, *SHOWN)})
 
 
 def claims_markdown(claims: list[Claim]) -> str:

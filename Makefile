@@ -2,13 +2,15 @@
 PYTHON ?= python3
 PORT ?= 5000
 CORES ?= all
+SERVICE ?= pypi
 CONFIG ?=
 # As they were typed, for the shell's variables: neither make nor the shell reads them as code.
 override CONFIG := $(value CONFIG)
 override PORT := $(value PORT)
 override CORES := $(value CORES)
 override AGAINST := $(value AGAINST)
-export CONFIG PORT CORES AGAINST
+override SERVICE := $(value SERVICE)
+export CONFIG PORT CORES AGAINST SERVICE
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -21,7 +23,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock clean
+.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -96,6 +98,11 @@ lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versio
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	  $(foreach extra,render slurm pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
+
+# In an environment of its own: what it needs is no part of the project.
+audit: ## look the locked packages up in a list of known vulnerabilities (SERVICE=osv for another)
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet pip-audit; }
+	@$(VENV)/audit/bin/python -m vitrail.audit --program $(VENV)/audit/bin/pip-audit --service="$$SERVICE"
 
 clean: ## delete the results of all studies (the data and the MLflow store stay)
 	find results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +

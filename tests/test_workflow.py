@@ -656,6 +656,7 @@ NOT_INPUTS = {
     "measured.py": "for hashes.py",
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
+    "audit.py": "a program of its own",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vitrail.input_seconds import COLUMNS, SIZES
 from vitrail.questions.study import Study
 from vitrail.runs import Experiment
 from vitrail.settings import steps_of
@@ -77,6 +78,14 @@ def write_runs(study: Study, accuracy: Callable[[str, int], float | None]) -> No
             pd.DataFrame(curve).to_csv(folder / "history.csv", index=False)
             logits = np.random.default_rng(seed).normal(size=(200, 10)).astype(np.float32)
             np.savez_compressed(folder / "predictions.npz", test_logits=logits)
+
+
+def write_input_seconds(study: Study) -> None:
+    """What Q8's clock has measured: more for more tokens."""
+    table = pd.DataFrame(SIZES, columns=COLUMNS[:2])
+    table["seconds"] = [0.01 * (place + 1) for place in range(len(SIZES))]
+    study.folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(study.folder / "input_seconds.csv", index=False)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from vitrail import weights
+from vitrail import input_seconds, weights
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import VitrailError
 from vitrail.networks import build
 from vitrail.questions.answer import Answer
+from vitrail.questions.study import Study
 from vitrail.questions.transfer import adaptation, input_cost
 from vitrail.questions.transfer.adaptation import enlarged, resized, resizing, responses
 from vitrail.setting_checks import checked
@@ -260,14 +261,20 @@ def test_a_wrong_adaptation_would_be_seen(monkeypatch: pytest.MonkeyPatch, part:
     assert adaptation.adaptation_table()["deviation"].max() > 1e-3
 
 
-def test_the_cost_of_the_ways_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_the_ways_is_counted(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The formula's MACs and parameters are those of the networks that an arm would have."""
-    monkeypatch.setattr(input_cost, "ROUNDS", 1)
+    monkeypatch.setattr(input_seconds, "ROUNDS", 1)
+    study = Study(config, tmp_path)
+    file = study.folder / "input_seconds.csv"
+    monkeypatch.setattr("sys.argv", ["input_seconds", "--out", str(file)])
+    input_seconds.main()
     result = Answer(sentence="", table=pd.DataFrame())
-    input_cost.add(result)
+    input_cost.add(study, result)
     table = result.data["input_cost"]
     for row, (size, net) in zip(
-        table.to_dict("records"), input_cost.networks().items(), strict=True
+        table.to_dict("records"), input_seconds.networks().items(), strict=True
     ):
         assert (row["img_size"], row["patch_size"]) == size
         assert row["parameters"] == count_parameters(net)
@@ -294,6 +301,6 @@ def test_the_clock_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             order.append(self.size)
             return images
 
-    made: Any = {size: Stub(size) for size in input_cost.SIZES}
-    assert set(input_cost.seconds_per_image(made)) == set(made)
-    assert order == input_cost.SIZES * (input_cost.ROUNDS + 1)
+    made: Any = {size: Stub(size) for size in input_seconds.SIZES}
+    assert set(input_seconds.seconds_per_image(made)) == set(made)
+    assert order == input_seconds.SIZES * (input_seconds.ROUNDS + 1)

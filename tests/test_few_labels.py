@@ -346,7 +346,9 @@ def test_an_arm_goes_on_from_its_start_and_learns_from_the_teacher_of_its_seed(
     loaded: list[str] = []
     monkeypatch.setattr(train, "load_mnist", lambda *_, **__: mnist)
     monkeypatch.setattr(train, "load_run", lambda path: loaded.append(path.name) or nn.Identity())
-    arguments = argparse.Namespace(weights=None, data=tmp_path, study=tmp_path, seeds=[0, 1])
+    arguments = argparse.Namespace(
+        weights=None, data=tmp_path, study=tmp_path, seeds=[0, 1], checkpoint_seconds=30
+    )
     train.train_arm(settings, arguments, torch.device("cpu"))
     assert loaded == ["cnn-of-a-test-s0", "cnn-of-a-test-s1"]
     assert len(seen) == 2

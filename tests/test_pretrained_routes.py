@@ -28,7 +28,7 @@ from huggingface_hub import constants  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from made_hub import Hub, use_hub  # noqa: E402
-from made_study import experiment, small  # noqa: E402
+from made_study import experiment, small, write_input_seconds  # noqa: E402
 from vitrail import collect, data, runs, style, train, weights  # noqa: E402
 from vitrail.config import STEMS  # noqa: E402
 from vitrail.data import Mnist  # noqa: E402
@@ -109,7 +109,9 @@ def study(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "results" / "data" / "source.json", {"route": "made for a test"})
-    return Study(config, tmp_path / "results")
+    made = Study(config, tmp_path / "results")
+    write_input_seconds(made)
+    return made
 
 
 def chapter(study: Study, root: Path) -> str:

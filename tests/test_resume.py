@@ -79,37 +79,60 @@ def bits(network: nn.Module) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in network.state_dict().items()}
 
 
+def resumed_and_straight(
+    method: str, small: Any, mnist: Mnist, folder: Path, device: torch.device
+) -> tuple[train.Log, train.Log]:
+    """The logs of a training that was stopped at all `STOPS`, and of one that was not.
+
+    History, logits and weights are compared here.
+    """
+    settings = small(**METHODS[method])
+    assert steps_of(settings) == 30
+    teacher = None
+    if method == "distilled":
+        torch.manual_seed(7)
+        teacher = train.build(small(model="cnn", channels=4)).eval().to(device)
+    straight = train.run(settings, 0, mnist, device, None, None, teacher)
+    for stop in STOPS:
+        torch.rand(stop)  # another process would stand elsewhere
+        with pytest.raises(Interrupted):
+            train.run(
+                settings, 0, mnist, device, None, None, teacher,
+                Killed(folder, {"of": method}, [stop]),
+            )  # fmt: skip
+    resumed = train.run(
+        settings, 0, mnist, device, None, None, teacher, Unfinished(folder, {"of": method})
+    )
+    assert resumed[1].history == straight[1].history
+    assert resumed[2].tobytes() == straight[2].tobytes()
+    assert bits(resumed[0].cpu()) == bits(straight[0].cpu())
+    for name in ("test_loss", "parameters", "macs", "kept_step", "samples"):
+        assert resumed[3][name] == straight[3][name]
+    assert resumed[3]["seconds"] >= resumed[1].seconds[-1]["seconds"] - 0.001
+    return resumed[1], straight[1]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_resumed_trainings_end_in_the_same_bits(
     method: str, small: Any, mnist: Mnist, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Stopped six times: history, logits and weights as straight through; seconds go on."""
-    settings = small(**METHODS[method])
-    assert steps_of(settings) == 30
-    torch.manual_seed(7)
-    teacher = train.build(small(model="cnn", channels=4)).eval() if method == "distilled" else None
-    straight = train.run(settings, 0, mnist, CPU, None, None, teacher)
-    for stop in STOPS:
-        torch.rand(stop)  # another process would stand elsewhere
-        with pytest.raises(Interrupted):
-            train.run(
-                settings, 0, mnist, CPU, None, None, teacher,
-                Killed(tmp_path / "run", {"of": method}, [stop]),
-            )  # fmt: skip
-    resumed = train.run(
-        settings, 0, mnist, CPU, None, None, teacher, Unfinished(tmp_path / "run", {"of": method})
-    )
-    assert resumed[1].history == straight[1].history
-    assert resumed[2].tobytes() == straight[2].tobytes()
-    assert bits(resumed[0]) == bits(straight[0])
-    assert resumed[1].kept == straight[1].kept
-    for name in ("test_loss", "parameters", "macs", "kept_step", "samples"):
-        assert resumed[3][name] == straight[3][name]
-    assert resumed[1].resumed_at == list(STOPS)
+    resumed, straight = resumed_and_straight(method, small, mnist, tmp_path / "run", CPU)
+    assert resumed.kept == straight.kept
+    assert resumed.resumed_at == list(STOPS)
     assert "resumed at step 30 of 30" in capsys.readouterr().out
-    seconds = [row["seconds"] for row in resumed[1].seconds]
+    seconds = [row["seconds"] for row in resumed.seconds]
     assert seconds == sorted(seconds) and seconds[0] > 0
-    assert resumed[3]["seconds"] >= seconds[-1] - 0.001
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.parametrize("method", ["muon", "much at once", "early_stopping", "cnn", "bf16"])
+def test_resumed_trainings_end_in_the_same_bits_on_a_gpu(
+    method: str, small: Any, mnist: Mnist, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout draws from the device's own random numbers there."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    resumed_and_straight(method, small, mnist, tmp_path / "run", torch.device("cuda"))
 
 
 def test_early_stopping_goes_on_with_its_best(small: Any, mnist: Mnist, tmp_path: Path) -> None:

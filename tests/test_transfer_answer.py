@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from made_study import experiment, small, write_runs
+from made_study import experiment, small, write_input_seconds, write_runs
 from vitrail import style
 from vitrail.data import Mnist
 from vitrail.files import read_json, write_json
@@ -52,6 +52,7 @@ def study(config: dict[str, Any], tmp_path: Path, mnist: Mnist) -> Study:
             write_json(file, summary | {"test_seconds": 3.0, "peak_memory_mb": 512.0})
             clock = pd.DataFrame({"step": [1, 2], "seconds": [4.0, 9.0]})
             clock.to_csv(file.with_name("timing.csv"), index=False)
+    write_input_seconds(found)
     write_json(found.folder / "weights" / "vit_tiny_patch16_224.augreg_in21k.json", MISSING)
     return found
 

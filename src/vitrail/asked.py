@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.settings import Settings
+
+MOST_ARMS = 1000
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ def every_arm(block: Config, where: str) -> Iterator[Asked]:
     budgets = block.get("budgets") or []
     if vary and budgets:
         raise VitrailError(f"config: {where}: budgets go with arms, not with vary")
+    _check_number(math.prod(map(len, vary.values())) if vary else 0, f"{where}.vary")
+    _check_number(len(arms) * max(1, len(budgets)), f"{where}.arms")
     for values in itertools.product(*vary.values()) if vary else ():
         own = dict(zip(vary, values, strict=True))
         label = ", ".join(f"{field} {value}" for field, value in own.items())
@@ -49,6 +54,15 @@ def every_arm(block: Config, where: str) -> Iterator[Asked]:
             )
         else:
             yield Asked(str(name), label, own)
+
+
+def _check_number(arms: int, where: str) -> None:
+    """Before they are made: two lists of a thousand values are a million arms."""
+    if arms > MOST_ARMS:
+        raise VitrailError(
+            f"config: {where} makes {arms:,} arms, but an experiment has at most {MOST_ARMS:,}; "
+            "name fewer values"
+        )
 
 
 def _at_budgets(name: str, arm: Config, budgets: list[Settings], where: str) -> Iterator[Asked]:

@@ -12,6 +12,7 @@ import pandas as pd
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import read_json, write_text
+from vitrail.settings import run_id
 
 SUMMARY_FIELDS = [
     "status",
@@ -56,9 +57,14 @@ def run_table(folder: Path) -> pd.DataFrame:
     return with_results(plan, folder)
 
 
-def question_table(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The same for the runs that MLflow keeps under one question."""
+def question_table(folder: Path, arms: list[dict[str, Any]]) -> pd.DataFrame:
+    """The same for the runs that MLflow keeps under a question, from its arms and their seeds."""
     columns = ["run_id", "arm_id", "arm", "label", "question", "experiment", "seed"]
+    rows = [
+        {**arm, "run_id": run_id(arm["arm_id"], seed), "seed": seed}
+        for arm in arms
+        for seed in arm["seeds"]
+    ]
     return with_results(pd.DataFrame(rows, columns=columns), folder)
 
 
@@ -77,7 +83,7 @@ def main() -> None:
     parser.add_argument("table", choices=["runs", "claims", "question"])
     parser.add_argument("--study", required=True)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--rows", type=json.loads, help="rows of a question's runs, as JSON")
+    parser.add_argument("--arms", type=json.loads, help="a question's arms and seeds, as JSON")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     folder = arguments.results / arguments.study
@@ -86,7 +92,7 @@ def main() -> None:
     elif arguments.table == "claims":
         table = claim_table(folder)
     else:
-        table = question_table(folder, arguments.rows)
+        table = question_table(folder, arguments.arms)
     # Every digit of a number is written, so that tables and files compare exactly.
     write_text(arguments.out, table.to_csv(index=False, lineterminator="\n"))
     print(f"{arguments.table}: {len(table)} rows -> {arguments.out}")

@@ -10,12 +10,19 @@ parses the workflow.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from vitrail import config_file
 from vitrail.errors import VitrailError
+from vitrail.settings import canonical
 
 STEMS = (
     "q1_patch_embedding",
@@ -31,6 +38,11 @@ STEMS = (
 Config = dict[str, Any]
 
 
+LARGEST = 10_000_000_000  # seeds are below 2 ** 32; nothing else comes near
+MOST_NAMED = 15  # known keys in a sentence
+LONGEST_SHOWN = 80  # characters of a value in a sentence
+
+
 def validate(config: Mapping[str, Any], schema_file: Path) -> None:
     """Check a merged config against the schema.
 
@@ -38,31 +50,119 @@ def validate(config: Mapping[str, Any], schema_file: Path) -> None:
         VitrailError: one sentence that names the key and what is allowed there.
     """
     import jsonschema
-    import yaml
 
-    _check_plain(config, "")
-    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(dict(config)))
+    check_plain(config)
+    error = jsonschema.exceptions.best_match(_validator(schema_file).iter_errors(dict(config)))
     if error is not None:
         raise VitrailError(_sentence(error))
 
 
-def _check_plain(value: Any, where: str) -> None:
-    """Keys are text and numbers are finite, which YAML does not see to and JSON needs."""
+@functools.cache
+def _validator(schema_file: Path) -> Any:
+    import jsonschema
+
+    text = schema_file.read_text(encoding="utf-8")
+    schema = yaml.load(text, Loader=config_file.LOADER)  # noqa: S506 - a safe one
+    kind = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
+    return kind(schema)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
+    """As in JSON Schema, where $ is the end; in Python it also stands before a last newline."""
+    import jsonschema
+
+    if validator.is_type(instance, "string"):
+        ending = re.sub(r"\$$", r"\\Z", pattern)
+        if not re.search(ending, instance):
+            yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def check_plain(config: Any) -> None:
+    """Look for what YAML lets through and nothing after it can take, before all else.
+
+    Keys are text, values are text, numbers, lists and mappings; numbers are finite and not
+    beyond reason, texts can be printed and passed to a command, and there are not more of
+    them than a config can have.
+
+    Raises:
+        VitrailError: names the place.
+    """
+    if not isinstance(config, Mapping):
+        raise VitrailError("config: it must hold keys and values")
+    count = 0
+    waiting: list[tuple[Any, str, int]] = [(config, "", 0)]
+    while waiting:
+        value, where, depth = waiting.pop()
+        count += 1
+        if count > config_file.MOST_VALUES or depth > config_file.DEEPEST:
+            raise VitrailError(
+                f"config: {where or '(top level)'}: there are more than "
+                f"{config_file.MOST_VALUES:,} values, or they are nested more than "
+                f"{config_file.DEEPEST} deep; is it a config?"
+            )
+        below: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, Mapping):
+            below = value.items()
+            for key in value:
+                _check_key(key, where)
+        elif isinstance(value, list):
+            below = enumerate(value)
+        else:
+            _check_scalar(value, where)
+        waiting += [(content, f"{where}.{key}".lstrip("."), depth + 1) for key, content in below]
+
+
+def _check_key(key: Any, where: str) -> None:
+    if not isinstance(key, str):
+        raise VitrailError(
+            f"config: the key {shown(key)} under {where or '(top level)'} is not text; "
+            "put it in quotes"
+        )
+    if not key.isprintable() or len(key) > LONGEST_SHOWN:
+        raise VitrailError(
+            f"config: the key {shown(key)} under {where or '(top level)'} is no name; use "
+            f"letters, digits, - and _, at most {LONGEST_SHOWN} of them"
+        )
+
+
+def _check_scalar(value: Any, where: str) -> None:
+    if isinstance(value, str):
+        if not value.isprintable() and any(
+            unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t" for sign in value
+        ):
+            raise VitrailError(
+                f"config: {where} is {shown(value)}, which holds a character that cannot be "
+                "printed; take it out"
+            )
+    elif isinstance(value, int | float):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise VitrailError(f"config: {where} is {value}, but must be a finite number")
+        if abs(value) > LARGEST:
+            # Python writes no number of thousands of digits.
+            digits = value if abs(value) < 1e300 else "a number of hundreds of digits"
+            raise VitrailError(
+                f"config: {where} is {digits}, but must lie between -{LARGEST:,} and {LARGEST:,}"
+            )
+    elif value is not None:
+        raise VitrailError(
+            f"config: {where} is {shown(value)}, of YAML's type {type(value).__name__}; "
+            "put it in quotes if it is meant as text"
+        )
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence: on one line, and not half of the config."""
+    text = repr(value)
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[: LONGEST_SHOWN // 2]}...{text[-LONGEST_SHOWN // 4 :]}"
+
+
+def plain(value: Any) -> Any:
+    """The config in lists and dictionaries of its own, 4.0 as 4: the same in every place."""
     if isinstance(value, Mapping):
-        for key, content in value.items():
-            if not isinstance(key, str):
-                raise VitrailError(
-                    f"config: the key {key!r} under {where or '(top level)'} is not text; "
-                    "put it in quotes"
-                )
-            _check_plain(content, f"{where}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for position, content in enumerate(value):
-            _check_plain(content, f"{where}.{position}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise VitrailError(f"config: {where} is {value}, but must be a finite number")
+        return {key: plain(content) for key, content in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else canonical(value)
 
 
 def _sentence(error: Any) -> str:
@@ -71,16 +171,21 @@ def _sentence(error: Any) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         unknown = sorted(str(name) for name in error.instance if name not in known)[0]
-        full = unknown if key == "(top level)" else f"{key}.{unknown}"
+        full = (unknown or "''") if key == "(top level)" else f"{key}.{unknown or repr(unknown)}"
         close = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        rest = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+        hint = (
+            f"did you mean {close[0]}?"
+            if close
+            else f"known here: {', '.join(known[:MOST_NAMED])}{rest}"
+        )
         return f"config: unknown key {full}; {hint}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"config: {key}: the key {missing} is missing"
     if "propertyNames" in error.absolute_schema_path:
-        return f"config: {key}: the name {error.instance!r} {_expectation(error)}"
-    return f"config: {key} is {error.instance!r}, but {_expectation(error)}"
+        return f"config: {key}: the name {shown(error.instance)} {_expectation(error)}"
+    return f"config: {key} is {shown(error.instance)}, but {_expectation(error)}"
 
 
 def _expectation(error: Any) -> str:
@@ -108,12 +213,14 @@ def _expectation(error: Any) -> str:
         "pattern": f"must be made of letters, digits, - and _ (pattern {value})",
         "minProperties": f"needs at least {value} {'key' if value == 1 else 'keys'}",
         "maxProperties": f"takes at most {value} {'key' if value == 1 else 'keys'}",
+        "maxItems": f"takes at most {value} items",
         "minLength": "must not be empty",
+        "maxLength": f"must have at most {value} characters",
         "multipleOf": f"must be a multiple of {value}",
         "const": f"must be {value!r}",
         "not": "that name is taken by a folder of results/; choose another",
     }
-    return words.get(rule, str(error.message))
+    return words.get(rule, shown(error.message))
 
 
 def load(files: list[Path]) -> Config:
@@ -122,20 +229,9 @@ def load(files: list[Path]) -> Config:
     Raises:
         VitrailError: when a file is missing, not YAML or not a mapping.
     """
-    import yaml
-
     merged: Config = {}
     for file in files:
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise VitrailError(f"config: {file} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise VitrailError(f"config: {file} is not valid YAML in UTF-8: {reason}") from error
-        if not isinstance(content, dict):
-            raise VitrailError(f"config: {file} must hold keys and values")
-        merge(merged, content)
+        merge(merged, config_file.read_config(file))
     return merged
 
 

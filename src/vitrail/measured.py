@@ -24,9 +24,13 @@ FILES = (
     "timing/*",
     "execution/*",
     "training_memory.csv",
+    "input_seconds.csv",
     "reduction/env.json",
+    "q6_vit/answer.md",  # how long the base ViT trained
+    "q6_vit/tables/headline_page.md",  # how long the headline run trained
     "q6_vit/figures/cost.svg",  # one panel is of images per second
     "q6_vit/figures/headline_curve.svg",  # over minutes
+    "q8_transfer/figures/learning_curves.svg",  # one panel is over seconds
     "q7_complexity/table.csv",
     "q7_complexity/ways.csv",
     "q7_complexity/exponents.csv",
@@ -34,6 +38,8 @@ FILES = (
     "q7_complexity/kinds.csv",
     "q7_complexity/answer.md",
     "q7_complexity/opening.json",
+    "q7_complexity/explore/reduction.json",  # images per second beside the MACs
+    "q7_complexity/tables/claims.md",  # compared in claims.json
     "q7_complexity/tables/crossovers.md",
     "q7_complexity/tables/exponents.md",
     "q7_complexity/tables/kinds.md",
@@ -42,9 +48,13 @@ FILES = (
     "q7_complexity/figures/gains.svg",
     "q7_complexity/figures/kinds.svg",
     "q7_complexity/figures/memory.svg",
+    "q7_complexity/figures/model.svg",  # the formula over what was timed
+    "q7_complexity/figures/reduction.svg",
+    "q7_complexity/figures/shares.svg",
     "q7_complexity/figures/time.svg",
     "study/costs.csv",
     "study/tables/costs.md",
+    "study/tables/claims.md",  # compared in claims.csv
     "study/tables/answers.md",  # Q7's row; the others are compared in answers.csv
 )
 
@@ -59,7 +69,8 @@ COLUMNS = frozenset(
 HEADINGS = frozenset(
     {
         "Images/s", "Images/s, 100", "Images/s, 1", "s per 1,000, training",
-        "s per 1,000, inference", "Memory (MB)", "ms per image", "Trained for",
+        "s per 1,000, inference", "Memory (MB)", "ms per image", "Trained for", "Seconds",
+        "Pretraining (s)",
     }
 )  # fmt: skip
 

@@ -50,6 +50,12 @@ def conditions(patterns: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]
     return {"code": code, "versions": facts["versions"], "machine": machine}
 
 
+def weights_sum(folder: Path | None) -> str | None:
+    """SHA-256 of the weights in a run's folder; None without a folder or without weights there."""
+    path = folder / "model.safetensors" if folder else None
+    return sha256(path) if path and path.is_file() else None  # whoever loads them tells the user
+
+
 def differences(one: Any, other: Any, name: str = "") -> list[str]:
     """Names of the entries in which two contents of JSON differ, as `code train.py`."""
     if not (isinstance(one, dict) and isinstance(other, dict)):

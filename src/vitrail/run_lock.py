@@ -40,7 +40,8 @@ def begin(main: bool, dry: bool, results: str = "results") -> None:
     _held[RUNS] = runs
     alone = main and _take(runs, fcntl.LOCK_EX)
     if alone:
-        _wait_for_steps(results)
+        if not dry:
+            _wait_for_steps(results)
         _forget_lock()
     elif main and not dry and _left_locks():
         print(

@@ -23,6 +23,7 @@ AFTER = (
     ("Timing attention", ("timing.log",), "timing/env.json"),
     ("Computing a network in every way", ("execution.log",), "execution/env.json"),
     ("Memory of training steps", ("step_memory.log",), ""),
+    ("Timing ViT-S on images of several sizes", ("input_seconds.log",), ""),
     ("Fewer tokens", ("thresholds_*.log", "reduction.log"), ""),
     ("Answering the questions", tuple(f"{stem}.log" for stem in STEMS), ""),
     ("The record in MLflow", ("mlflow_store.log", "question_runs_*.log", "track_*.log"), ""),

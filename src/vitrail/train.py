@@ -33,14 +33,14 @@ from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.few_labels import hold_out, with_labels
-from vitrail.files import read_json, sha256
+from vitrail.files import read_json
 from vitrail.gradients import Batch, gradient
 from vitrail.growing import Growth, first_stage
 from vitrail.linear_probe import features, freeze_trunk
 from vitrail.model import patch_generators, seed_patches
 from vitrail.networks import build, load_run, load_start
 from vitrail.optimizers import make_optimizers, schedule, set_rates
-from vitrail.resume import EVERY, Unfinished, conditions, restore, state_of, wait_for
+from vitrail.resume import EVERY, Unfinished, conditions, restore, state_of, wait_for, weights_sum
 from vitrail.run_folder import write_run
 from vitrail.sam import climbed
 from vitrail.selection import draw, gradient_bound, presample
@@ -378,15 +378,14 @@ def train_arm(
         "settings": settings,
         "data": mnist_data.FILES,  # these sums have just been checked
         "weights": weights["sha256"] if weights else None,
-        "start": sha256(start / "model.safetensors") if start else None,
+        "start": weights_sum(start),
     }
     kept = []
     for seed, folder in folders.items():
         taught_by = runs / run_id(settings["teacher"], seed) if settings.get("teacher") else None
-        identity["teacher"] = sha256(taught_by / "model.safetensors") if taught_by else None
         unfinished = Unfinished(
             arguments.study / "unfinished" / folder.name,
-            identity | {"seed": seed},
+            identity | {"seed": seed, "teacher": weights_sum(taught_by)},
             arguments.checkpoint_seconds,
         )
         kept.append(unfinished)

@@ -13,7 +13,8 @@ from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
-from vitrail import runs as study_runs
+from vitrail import jobs as study_jobs
+from vitrail import planning as study_planning
 from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
@@ -23,24 +24,21 @@ from vitrail.watch import end_steps_when_told
 set_paths(ROOT)
 
 try:
-    # Snakemake puts the keys of --configfile first. The order of arms and experiments is that
-    # of config/default.yaml, whatever a file on the command line overrides.
-    ordered = study_config.load([ROOT / "config" / "default.yaml"])
-    study_config.merge(ordered, config)
-    config.clear()
-    config.update(ordered)
-    study_config.validate(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
-    PLAN = study_runs.expand(config)
-    TIMING = study_complexity.timing_settings(config)
-    EXECUTION = study_complexity.execution_settings(config)
-    REDUCTION = study_complexity.reduction_settings(config, PLAN)
-    SUBJECT = study_complexity.subject(config, PLAN)
+    PLANNED = study_planning.plan_study(
+        config, ROOT, map(Path, workflow.overwrite_configfiles)
+    )
     # After the config is known to be right: a mistake there writes nothing.
-    begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
+    begin_run(
+        workflow.is_main_process, getattr(workflow.output_settings, "dryrun", False)
+    )
 except VitrailError as error:
     # One sentence and nothing else; a WorkflowError would add the place in this file.
     sys.exit(f"vitrail: {error}")
 
+config.clear()
+config.update(PLANNED.config)
+PLAN, SUBJECT = PLANNED.plan, PLANNED.subject
+TIMING, EXECUTION, REDUCTION = PLANNED.timing, PLANNED.execution, PLANNED.reduction
 STUDY = PLAN.study
 STEMS = study_config.STEMS
 RESULTS = "results"
@@ -132,15 +130,8 @@ def arms_at_home(stem):
 
 
 def rows_at_home(wildcards):
-    """Their rows of the run table, without the settings, which stand in the run folders."""
-    named = ("run_id", "arm_id", "arm", "label", "question", "experiment", "seed")
-    return as_json(
-        [
-            {name: row[name] for name in named}
-            for row in study_runs.rows(PLAN)
-            if row["question"] == wildcards.stem
-        ]
-    )
+    """The same arms for the run table, without the settings, which stand in the run folders."""
+    return as_json(study_planning.rows_at_home(PLAN, wildcards.stem))
 
 
 def settings_of(wildcards):
@@ -165,65 +156,6 @@ def weights_read_by(arms):
     """What was found of the ImageNet weights that these arms start from, each file once."""
     names = {study_settings.weights_file(PLAN.arms[arm].settings) for arm in arms}
     return [f"{RESULTS}/{STUDY}/{name}" for name in sorted(names - {""})]
-
-
-def training_work(arm):
-    """Rough work of an arm, to start the longest trainings first."""
-    settings = PLAN.arms[arm].settings
-    images = study_settings.steps_of(settings) * settings["batch_size"]
-    if settings["model"] == "cnn":
-        return images * settings["channels"] ** 2 * 300
-    if "patch_size" not in settings:
-        # A CNN of timm costs about as much as EfficientNet-Lite0; an MLP hardly anything.
-        return images * (1e7 if settings["model"] == "timm" else 1e5)
-    tokens = (settings.get("img_size", 28) // settings["patch_size"]) ** 2 + 1
-    # timm's models are taken for ViT-S, the only one that the study has.
-    return (
-        images
-        * tokens
-        * settings.get("embed_dim", 384) ** 2
-        * settings.get("depth", 12)
-    )
-
-
-def training_together():
-    """Name, seeds and arms of each rule that trains a method at all its label budgets.
-
-    They are so short that starting a process for each would cost as much as the training.
-    """
-    groups = {}
-    for arm, one in PLAN.arms.items():
-        if one.job:
-            groups.setdefault((one.job, one.seeds), []).append(arm)
-    several = len({job for job, _ in groups}) < len(groups)
-    return [
-        (
-            f"train_{job}" + (f"_seeds_{'_'.join(map(str, seeds))}" if several else ""),
-            seeds,
-            arms,
-        )
-        for (job, seeds), arms in groups.items()
-    ]
-
-
-def training_rules():
-    """Name, priority, seeds and arms of each rule that trains arms one by one.
-
-    The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
-    their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
-    started last would keep a single core busy at the end.
-    """
-    alone = {arm: one for arm, one in PLAN.arms.items() if not one.job}
-    work = {arm: training_work(arm) * len(one.seeds) for arm, one in alone.items()}
-    long = 2 * sum(work.values()) / len(work)
-    groups = {}
-    for arm, one in alone.items():
-        first = work[arm] > long
-        name = "train_longest" if first else "train"
-        if one.seeds != PLAN.seeds:
-            name += "_seeds_" + "_".join(map(str, one.seeds))
-        groups.setdefault((name, 20 if first else 10, one.seeds), []).append(arm)
-    return [(*key, sorted(arms)) for key, arms in groups.items()]
 
 
 wildcard_constraints:

@@ -21,6 +21,7 @@ def read_by(stem):
             SUBJECT_RUN,
         ],
         "q8_transfer": [
+            *rules.input_seconds.output,
             *weights_read_by(PLAN.arms_of("q8_transfer")),
             *source("weights.py", "checkpoint.py", "networks.py"),
         ],

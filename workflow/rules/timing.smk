@@ -72,3 +72,19 @@ rule step_memory:
     shell:
         "python -m vitrail.step_memory --arms {params.arms:q} --data results/data"
         " --device {params.device} --out {output} > {log} 2>&1"
+
+
+rule input_seconds:
+    input:
+        code=CODE_MODEL + source("input_seconds.py"),
+    output:
+        f"{RESULTS}/{STUDY}/input_seconds.csv",
+    log:
+        f"{RESULTS}/{STUDY}/logs/input_seconds.log",
+    conda:
+        ENVIRONMENT
+    threads: 1
+    message:
+        "Time ViT-S on images of several sizes"
+    shell:
+        "python -m vitrail.input_seconds --out {output} > {log} 2>&1"

@@ -33,12 +33,12 @@ rule question_runs:
         ENVIRONMENT
     params:
         study=STUDY,
-        rows=rows_at_home,
+        arms=rows_at_home,
     message:
         "Gather the runs that MLflow keeps under {wildcards.stem}"
     shell:
         "python -m vitrail.collect question --study {params.study} --results results"
-        " --rows {params.rows:q} --out {output} > {log} 2>&1"
+        " --arms {params.arms:q} --out {output} > {log} 2>&1"
 
 
 rule track:

@@ -3,7 +3,7 @@
 # declared here; summary.json is written last and holds their checksums.
 
 
-for name, priority, seeds, arms in training_rules():
+for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
 
     rule:
         name:
@@ -47,7 +47,7 @@ for name, priority, seeds, arms in training_rules():
 
 
 # A method at all its label budgets is one job: each run is as short as starting a process.
-for name, seeds, arms in training_together():
+for name, seeds, arms in study_jobs.training_together(PLAN):
 
     rule:
         name:

@@ -29,8 +29,9 @@ AHEAD = 3  # networks that the answer names from the top
 def answer(study: Study) -> Answer:
     """What timm does with MNIST tensors, the arms, and McNemar between the main pairs."""
     result = Answer(sentence="", table=pd.DataFrame())
-    for part in (calls, adaptation, input_cost):
+    for part in (calls, adaptation):
         part.add(result)
+    input_cost.add(study, result)
     weights = found_weights(study)
     told = pd.DataFrame(weights, columns=["model", "tag", "dataset", "source", "status"])
     looked = "what `vitrail.weights` found"

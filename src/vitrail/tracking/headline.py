@@ -10,11 +10,15 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+from collections.abc import Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrail.tracking.records import Question, Record
+from vitrail.tracking import held, store
+from vitrail.tracking.measure import drafts_in, remeasured
+from vitrail.tracking.records import PARAM, Point, Question, Record, fits
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,6 +29,7 @@ NAME = "vit-from-scratch"
 REQUIRED = ("torch", "numpy", "safetensors")
 FILES = ("config.json", "model.safetensors")
 SHOWN = ("val_accuracy", "test_accuracy", "test_errors", "parameters", "macs")
+FILES_TAG = "vitrail.files"
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -45,9 +50,17 @@ def best_run(question: Question) -> str | None:
 
 
 def log_headline(
-    client: MlflowClient, experiment: str, question: Question, runs: dict[str, str], results: Path
-) -> dict[str, str] | None:
+    client: MlflowClient,
+    experiment: str,
+    question: Question,
+    runs: dict[str, str],
+    results: Path,
+    work: Path,
+) -> dict[str, Any] | None:
     """Log the best network's model unless it is there; models of other runs are deleted.
+
+    A model that is logged is loaded again from MLflow, as a reader would load it, and gives
+    its logits of the test set; these must be those of the run.
 
     Args:
         client: of the store that holds the experiment.
@@ -55,55 +68,110 @@ def log_headline(
         question: whose runs compete.
         runs: MLflow run id of each run.
         results: where the run folders and the data are.
+        work: a folder for drafts, which need not exist.
 
     Returns:
-        Run id and the URI for ``mlflow.pyfunc.load_model``; None without a ViT.
+        Run id, the URI for ``mlflow.pyfunc.load_model``, and how many of the test images the
+        loaded model gets wrong; None without a ViT.
+
+    Raises:
+        VitrailError: the model cannot be loaded, or it is not the network of the run.
     """
     best = best_run(question)
     record = next((r for r in question.records if r.kind == "run" and r.key == best), None)
     wanted = (runs[record.key], record.content()) if record else None
     kept = None
     for model in client.search_logged_models([experiment], f"name = '{NAME}'"):
-        tags = model.tags
-        here = (model.source_run_id, tags.get("vitrail.content"))
-        if kept is None and here == wanted and model.status == "READY":
+        here = (model.source_run_id, model.tags.get("vitrail.content"))
+        if kept is None and here == wanted and _is_whole(client, model):
             kept = model
         else:
             client.delete_logged_model(model.model_id)
     if record is None:
         return None
+    identity = runs[record.key]
     if kept is None:
         folder = results / question.study / "runs" / record.key
-        kept = _log(client, experiment, runs[record.key], record, folder, example(results))
-    return {"run_id": record.key, "model_uri": f"models:/{kept.model_id}"}
+        kept = _log(client, experiment, identity, record, folder, results, work)
+    _link(client, identity, kept)
+    errors = next(at.value for at in kept.metrics or () if at.key == "remeasured_test_errors")
+    return {
+        "run_id": record.key,
+        "model_uri": f"models:/{kept.model_id}",
+        "remeasured_test_errors": int(errors),
+    }
 
 
 def _log(
-    client: MlflowClient, experiment: str, run: str, record: Record, folder: Path, images: Any
+    client: MlflowClient,
+    experiment: str,
+    run: str,
+    record: Record,
+    folder: Path,
+    results: Path,
+    work: Path,
 ) -> LoggedModel:
-    """Log a run folder's network; the model is READY only when all files are in."""
-    from mlflow.entities import LoggedModelOutput, Metric
+    """Log a run folder's network; the model is READY only when all is in and measured."""
+    from mlflow.entities import Metric
     from mlflow.models import Model
 
+    work.mkdir(parents=True, exist_ok=True)
+    draft = work / "model"
     tags = {"vitrail.run_id": record.key, "vitrail.content": record.content()}
+    params = {key: fits(value, PARAM) for key, value in record.params.items()}
     made = client.create_logged_model(
-        experiment, NAME, run, tags, params=record.params, model_type="classifier"
+        experiment, NAME, run, tags, params=params, model_type="classifier"
     )
     card = Model(model_uuid=made.model_id, run_id=run, model_id=made.model_id)
-    with tempfile.TemporaryDirectory() as temporary:
-        draft = Path(temporary) / "model"
-        save(folder, draft, images, mlflow_model=card)
+    with drafts_in(work):
+        save(folder, draft, example(results), mlflow_model=card)
         client.log_model_artifacts(made.model_id, str(draft))
+    listed = held.files(partial(client.list_logged_model_artifacts, made.model_id))
+    client.set_logged_model_tags(made.model_id, {FILES_TAG: _sizes(listed)})
+
+    uri = f"models:/{made.model_id}"
+    errors, images = remeasured(uri, store.tracking_uri(results), folder, results, work)
     # The run's figures once more, for the page of the model: the same points, so the run
     # itself keeps one of each.
-    shown = [
-        Metric(at.key, at.value, at.time, at.step, model_id=made.model_id, run_id=run)
-        for at in record.points
-        if at.key in SHOWN and at.step == record.points[-1].step
+    last = record.points[-1]
+    shown = [at for at in record.points if at.key in SHOWN and at.step == last.step]
+    shown += [
+        Point("remeasured_test_accuracy", 1 - errors / images, last.step, record.end),
+        Point("remeasured_test_errors", errors, last.step, record.end),
     ]
-    client.log_batch(run, metrics=shown)
-    client.log_outputs(run, [LoggedModelOutput(made.model_id, step=0)])
-    return client.finalize_logged_model(made.model_id, "READY")
+    client.log_batch(
+        run,
+        metrics=[
+            Metric(at.key, at.value, at.time, at.step, model_id=made.model_id, run_id=run)
+            for at in shown
+        ],
+    )
+    client.finalize_logged_model(made.model_id, "READY")
+    return client.get_logged_model(made.model_id)
+
+
+def _is_whole(client: MlflowClient, model: LoggedModel) -> bool:
+    """Whether the model was logged and measured to the end, and its files are all there."""
+    measured = any(at.key == "remeasured_test_errors" for at in model.metrics or ())
+    if model.status != "READY" or not measured:
+        return False
+    listed = held.files(partial(client.list_logged_model_artifacts, model.model_id))
+    return bool(model.tags.get(FILES_TAG) == _sizes(listed))
+
+
+def _link(client: MlflowClient, run: str, model: LoggedModel) -> None:
+    """Let the page of the run name its model; last, so that a model half-way is never named."""
+    from mlflow.entities import LoggedModelOutput
+
+    named = client.get_run(run).outputs
+    if model.model_id not in {output.model_id for output in (named.model_outputs if named else [])}:
+        client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _sizes(listed: Iterable[Any]) -> str:
+    """How many files an artifact folder has, and how many bytes, as a tag."""
+    sizes = [item.file_size for item in listed]
+    return f"{len(sizes)} files, {sum(sizes)} bytes"
 
 
 def save(folder: Path, out: Path, images: Any, **card: Any) -> None:

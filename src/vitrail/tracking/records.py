@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import statistics
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,11 @@ from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
 
 # A new number replaces all that older versions of this module logged.
-LAYOUT = 1
+LAYOUT = 2
+# On a run that is in MLflow but no longer asked for or no longer finished, with the reason.
+OUTDATED = "vitrail.outdated"
+# What MLflow takes: characters of a tag, a parameter, and the name of a run.
+TAG, PARAM, NAME = 8000, 6000, 250
 
 CURVES = ("train_loss", "val_loss", "val_accuracy", "learning_rate")
 FINALS = (
@@ -33,6 +38,7 @@ FINALS = (
     "train_samples_per_second",
     "peak_memory_mb",
 )
+SPREADS = ("val_accuracy", "test_accuracy", "test_errors")
 RUN_ARTIFACTS = ("config.json", "history.csv", "summary.json", "env.json")
 RESULT_ARTIFACTS = {"": ("*.csv", "*.json", "answer.md"), "figures": ("figures/*.svg",)}
 # Written after the sync; and the runs are MLflow's own.
@@ -189,16 +195,21 @@ def _arm(study: str, rows: list[Row], runs: list[Record]) -> Record:
     seeds = [run for run in runs if run.parent == arm["arm_id"]]
     start, end = min(run.start for run in seeds), max(run.end for run in seeds)
     figures = {"seeds": float(len(seeds))}
-    for name in ("test_accuracy", "test_errors", "val_accuracy"):
+    # Under the names that the seeds use: MLflow's table then shows an arm's mean in the column
+    # in which it shows its seeds, and sorts by it.
+    for name in (*CURVES, *FINALS):
         # Of a curve the last value counts, as everywhere in the study.
         values = [_last(run, name) for run in seeds]
         if any(math.isnan(value) for value in values):
             continue
-        figures[f"{name}_mean"] = statistics.fmean(values)
-        if len(values) > 1:
+        figures[name] = statistics.fmean(values)
+        if len(values) > 1 and name in SPREADS:
             figures[f"{name}_std"] = statistics.stdev(values)
     settings = {name: value for name, value in seeds[0].params.items() if name != "seed"}
-    note = f"{arm['label']}: the mean over {len(seeds)} seeds; each seed is a run below this one."
+    note = (
+        f"{arm['label']}: each metric is the mean over {len(seeds)} seeds, `_std` its standard "
+        "deviation; each seed is a run below this one."
+    )
     return Record(
         kind="arm",
         key=arm["arm_id"],
@@ -242,7 +253,7 @@ def _results(
         tags={
             "vitrail.study": study,
             "vitrail.question": stem,
-            "mlflow.note.content": note[:7000],
+            "mlflow.note.content": note,
         },
         artifacts=artifacts,
     )
@@ -267,6 +278,25 @@ def _tags(study: str, row: Row) -> dict[str, str]:
         "vitrail.arm": row["arm"],
         "vitrail.label": row["label"],
     }
+
+
+def fits(text: str, limit: int) -> str:
+    """A text as every store takes it: what is too long ends with a word about what was cut.
+
+    MLflow itself would cut without a word, and a sync could not tell the rest from a change.
+    PostgreSQL refuses the character NUL.
+    """
+    text = text.replace("\0", "\ufffd")
+    if len(text) <= limit:
+        return text
+    told = f" ... (cut here: {len(text)} characters in all; the run's files have the rest)"
+    return text[: limit - len(told)] + told
+
+
+def stored(value: float) -> float:
+    """A metric's value as MLflow's databases keep it: infinity is their largest number."""
+    largest = sys.float_info.max
+    return value if math.isnan(value) else max(-largest, min(largest, value))
 
 
 def _last(run: Record, name: str) -> float:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import draft_of, forget_drafts
+from vitrail.tracking.alone import alone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,10 +81,11 @@ def initialise(study: str, results: Path) -> str:
     Raises:
         VitrailError: the database is damaged, or the server does not answer.
     """
-    done = _open(results)
-    with open_client(results) as client:
-        for stem in STEMS:
-            experiment(client, study, stem, results)
+    with alone(results / ".mlflow.lock"):
+        done = _open(results)
+        with open_client(results) as client:
+            for stem in STEMS:
+                experiment(client, study, stem, results)
     return done
 
 
@@ -93,14 +95,13 @@ def _open(results: Path) -> str:
     if given_uri():
         return f"{without_password(uri)} is asked"
     path = database(results)
+    forget_drafts(path)
     if path.exists():
-        check_database(path)
+        check_database(path, to_write=True)
         with _told(path):
             _migrate(uri)
         return f"{path} is ready"
     # Made under another name and moved: a kill half-way leaves no half-made database.
-    results.mkdir(parents=True, exist_ok=True)
-    forget_drafts(path)
     draft = draft_of(path)
     try:
         with _told(draft):
@@ -128,27 +129,38 @@ def open_client(results: Path) -> Iterator[MlflowClient]:
             raise VitrailError(
                 f"{path} is missing; run {REFILL}, which fills it from the run folders"
             )
-        check_database(path)
+        check_database(path, to_write=True)
     with _told(without_password(uri) if given_uri() else database(results)):
         yield _client(uri)
 
 
 def experiment(client: MlflowClient, study: str, stem: str, results: Path) -> str:
     """The id of a question's experiment, made or mended as need be."""
+    from mlflow.exceptions import MlflowException
+
     name, location = f"{study}/{stem}", artifact_location(results)
     known = client.get_experiment_by_name(name)
     if known and known.lifecycle_stage == "deleted":
         client.restore_experiment(known.experiment_id)
+    moved = f"{name} (moved, "
     if known and not given_uri() and known.artifact_location.rpartition("/")[0] != location:
         # The project was moved or copied: MLflow keeps absolute paths, and writing on
         # would change the artifacts of the place that it came from.
-        client.rename_experiment(known.experiment_id, f"{name} (moved, {known.experiment_id})")
-        client.delete_experiment(known.experiment_id)
+        client.rename_experiment(known.experiment_id, f"{moved}{known.experiment_id})")
         known = None
     if known:
         return str(known.experiment_id)
+    # Looked for rather than remembered: a kill may fall between renaming and deleting.
+    for old in client.search_experiments(filter_string=f"name LIKE '{moved}%'"):
+        client.delete_experiment(old.experiment_id)
     under = f"{location}/{study}-{stem}" if location else None
-    return str(client.create_experiment(name, under))
+    try:
+        return str(client.create_experiment(name, under))
+    except MlflowException as error:
+        made = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or made is None:
+            raise
+        return str(made.experiment_id)  # somebody else, on the same server, a moment ago
 
 
 def _client(uri: str) -> MlflowClient:
@@ -186,13 +198,22 @@ def _told(where: Path | str) -> Iterator[None]:
         raise VitrailError(f"MLflow cannot use {where} ({reason}); {advice}") from error
 
 
-def check_database(path: Path) -> None:
+def check_database(path: Path, to_write: bool = False) -> None:
     """Make sure that the file is a whole SQLite database, before MLflow opens it.
 
     Raises:
-        VitrailError: it is damaged or may not be read.
+        VitrailError: it is damaged, no file, or may not be read (or written, if asked).
     """
     again = f"delete it and run {REFILL}, which fills it anew from the run folders"
+    if path.is_dir():
+        raise VitrailError(f"{path} is a folder and should be MLflow's database; {again}")
+    # SQLite writes its journal beside the database.
+    closed = [place for place in (path, path.parent) if not os.access(place, os.W_OK)]
+    if to_write and closed:
+        raise VitrailError(
+            f"{closed[0]} may not be written, so no run can be recorded in {path.name}; give "
+            "yourself the permission (chmod u+w) and run the same command again"
+        )
     try:
         with closing(sqlite3.connect(path.resolve().as_uri() + "?mode=ro", uri=True)) as opened:
             opened.execute("PRAGMA busy_timeout = 20000")

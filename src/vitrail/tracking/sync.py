@@ -2,64 +2,62 @@
 
 What a reader of the UI finds: one experiment per study and question; in it a run named
 "results" on top, which carries the figures, the tables and, in its description, the
-verdict on each claim; below it one run per arm with mean and spread, and under each arm
+verdict on each claim; below it one run per arm with means and spreads, and under each arm
 its seeds with their curves. Figures sit on a run of their own because they compare arms
 and so belong to none of them.
 
 The experiment mirrors `runs.csv`: a run whose files changed is logged anew and its old
-record deleted (MLflow can restore it), and so is one that the config no longer asks for.
-Runs that somebody logged by hand carry no tag of ours and are left alone.
+record deleted (MLflow can restore it). A run that the config no longer asks for stays, with
+a tag that says so, until `prune` is asked to delete it. Runs that somebody logged by hand
+carry no tag of ours and are left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail.files import write_json
-from vitrail.tracking import headline, store
-from vitrail.tracking.records import Question, Record, read_question
+from vitrail.tracking import headline, held, store
+from vitrail.tracking.alone import alone, workspace
+from vitrail.tracking.records import OUTDATED, Question, Record, fits, read_question
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-CHUNK = 900  # MLflow takes 1,000 entries at once, settings included
-KIND, CONTENT = "vitrail.kind", "vitrail.content"
+# What MLflow takes at once: 100 parameters, and 1,000 entries together.
+PARAMS, METRICS = 100, 900
+NOTE = 4900  # characters of an experiment's note, which older servers bound at 5,000
+LEFT = "no longer in the config"
 
-Found = dict[tuple[str, str], list["Run"]]
+Ids = dict[str, dict[str, str]]  # MLflow run id by kind and identity
 
 
 def sync(study: str, stem: str, results: Path, out: Path) -> dict[str, int]:
     """Log the runs whose home is this question, and write `tracking.json`.
 
     Returns:
-        How many MLflow runs were "logged", "unchanged" and "deleted".
+        How many MLflow runs were "logged", "unchanged" and "deleted", and how many are
+        "no longer in the config" (or no longer finished) and stay until they are pruned.
 
     Raises:
         VitrailError: files are missing or torn, or the store cannot be used.
     """
-    question = read_question(study, stem, results)
-    with store.open_client(results) as client:
-        experiment = store.experiment(client, question.study, question.stem, results)
+    folder = results / study / stem
+    with (
+        store.open_client(results) as client,
+        alone(folder / ".tracking.lock"),
+        workspace(folder / ".tracking"),
+    ):
+        for rest in out.parent.glob(f".{out.name}.*"):  # of a sync that was killed
+            rest.unlink()
+        question = read_question(study, stem, results)
+        experiment = store.experiment(client, study, stem, results)
         _describe(client, experiment, question)
-        found = _found(client, experiment)
-        counts = {"logged": 0, "unchanged": 0, "deleted": 0}
-        ids: dict[str, dict[str, str]] = {"arm": {}, "run": {}, "results": {}}
-        for record in question.records:  # parents first
-            tags = _tags(record, question, ids["arm"].get(record.parent, ""))
-            old = found.pop((record.kind, record.key), [])
-            kept = next((run for run in old if _is_whole(run, tags)), None)
-            if kept is None:
-                ids[record.kind][record.key] = _log(client, experiment, record, tags)
-                counts["logged"] += 1
-            else:
-                ids[record.kind][record.key] = kept.info.run_id
-                _mend(client, kept, tags)
-                counts["unchanged"] += 1
-            counts["deleted"] += _delete(client, [run for run in old if run is not kept])
-        counts["deleted"] += _delete(client, [run for runs in found.values() for run in runs])
+        counts, ids = _bring_in_line(client, experiment, question)
         content: dict[str, Any] = {
             "study": study,
             "question": stem,
@@ -72,10 +70,46 @@ def sync(study: str, stem: str, results: Path, out: Path) -> dict[str, int]:
         }
         if stem == headline.QUESTION:
             content["headline"] = headline.log_headline(
-                client, experiment, question, ids["run"], results
+                client, experiment, question, ids["run"], results, folder / ".tracking"
             )
-    write_json(out, content)
+        write_json(out, content)
     return counts
+
+
+def _bring_in_line(
+    client: MlflowClient, experiment: str, question: Question
+) -> tuple[dict[str, int], Ids]:
+    """Log what is missing or changed, delete what it replaces, mark what is outdated."""
+    found = held.runs_of(client, experiment)
+    counts = {"logged": 0, "unchanged": 0, "deleted": 0, LEFT: 0}
+    ids: Ids = {"arm": {}, "run": {}, "results": {}}
+    for record in question.records:  # parents first
+        tags = held.tags_of(record, question, ids["arm"].get(record.parent, ""))
+        old = found.pop((record.kind, record.key), [])
+        kept = next((run for run in old if held.is_whole(client, run, record, tags)), None)
+        if kept is None:
+            ids[record.kind][record.key] = _log(client, experiment, record, tags)
+            counts["logged"] += 1
+        else:
+            ids[record.kind][record.key] = kept.info.run_id
+            _mend(client, kept, tags)
+            if OUTDATED in kept.data.tags:  # it came back
+                client.delete_tag(kept.info.run_id, OUTDATED)
+            counts["unchanged"] += 1
+        counts["deleted"] += delete(client, [run for run in old if run is not kept])
+    absent = {row[name] for row in question.not_run for name in ("run_id", "arm_id")}
+    for (_, key), runs in found.items():
+        whole = [run for run in runs if run.info.status == "FINISHED"][:1]
+        for run in whole:
+            tags = {OUTDATED: "not run any more" if key in absent else LEFT}
+            arm = ids["arm"].get(run.data.tags.get("vitrail.arm_id", ""))
+            if "mlflow.parentRunId" in run.data.tags and arm:  # its arm was logged anew
+                tags["mlflow.parentRunId"] = arm
+            _mend(client, run, tags)
+            counts[LEFT] += 1
+        # Half a run of a sync that was killed is a record of nothing.
+        counts["deleted"] += delete(client, [run for run in runs if run not in whole])
+    return counts, ids
 
 
 def _describe(client: MlflowClient, experiment: str, question: Question) -> None:
@@ -98,43 +132,12 @@ def _description(question: Question) -> dict[str, str]:
     for reason, runs in reasons.items():
         lines.append(f"Not run, so not logged: {', '.join(runs)}. Reason: {reason}")
     return {
-        "mlflow.note.content": " ".join(lines)[:4900],
+        "mlflow.note.content": fits(" ".join(lines), NOTE),
         # The UI goes by this tag to show runs rather than traces of language models.
         "mlflow.experimentKind": "custom_model_development",
         "vitrail.study": question.study,
         "vitrail.question": question.stem,
     }
-
-
-def _found(client: MlflowClient, experiment: str) -> Found:
-    """Our runs of the experiment that are not deleted, by kind and identity."""
-    found: Found = {}
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        for run in page:
-            tags = run.data.tags
-            if KIND in tags:
-                found.setdefault((tags[KIND], tags.get("vitrail.key", "")), []).append(run)
-        token = page.token
-        if not token:
-            return found
-
-
-def _tags(record: Record, question: Question, parent: str) -> dict[str, str]:
-    """All tags that a record's MLflow run should have."""
-    tags = record.tags | {
-        KIND: record.kind,
-        "vitrail.key": record.key,
-        CONTENT: record.content(),
-        "vitrail.claims": question.claims,
-    }
-    return tags | ({"mlflow.parentRunId": parent} if parent else {})
-
-
-def _is_whole(run: Run, tags: dict[str, str]) -> bool:
-    """Whether the record was logged to its end from files like those of today."""
-    return run.info.status == "FINISHED" and run.data.tags.get(CONTENT) == tags[CONTENT]
 
 
 def _mend(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
@@ -143,7 +146,8 @@ def _mend(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
             client.set_tag(run.info.run_id, key, value)
 
 
-def _delete(client: MlflowClient, runs: list[Run]) -> int:
+def delete(client: MlflowClient, runs: list[Run]) -> int:
+    """Delete runs, and say how many; MLflow keeps them until `mlflow gc`."""
     for run in runs:
         client.delete_run(run.info.run_id)
     return len(runs)
@@ -153,21 +157,24 @@ def _log(client: MlflowClient, experiment: str, record: Record, tags: dict[str, 
     """Log a record whole; it is FINISHED only when everything is in."""
     from mlflow.entities import Param
 
-    made = client.create_run(experiment, record.start, tags, record.name)
+    made = client.create_run(experiment, record.start, tags, held.name_of(record))
     identity = str(made.info.run_id)
-    params = [Param(key, value) for key, value in record.params.items()]
-    for batch in _metrics(record):
-        client.log_batch(identity, metrics=batch, params=params)
-        params = []
+    params = [Param(key, value) for key, value in held.params_of(record).items()]
+    for some, batch in zip_longest(batched(params, PARAMS), batched(_metrics(record), METRICS)):
+        client.log_batch(identity, metrics=batch or (), params=some or ())
     for path, folder in record.artifacts:
         client.log_artifact(identity, str(path), folder or None)
     client.set_terminated(identity, "FINISHED", record.end)
     return identity
 
 
-def _metrics(record: Record) -> Iterator[list[Any]]:
+def _metrics(record: Record) -> list[Any]:
     from mlflow.entities import Metric
 
-    points = [Metric(point.key, point.value, point.time, point.step) for point in record.points]
-    for first in range(0, len(points), CHUNK):
-        yield points[first : first + CHUNK]
+    return [Metric(point.key, point.value, point.time, point.step) for point in record.points]
+
+
+def batched(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """A list in pieces of at most `size`, in its order."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vitrail.input_seconds import VIT
+
 if TYPE_CHECKING:
     from torch import nn
 
-VIT = "vit_small_patch16_224"
 Shape = tuple[int, int, int, int]
 GRAY, RGB, RGB_32 = (1, 1, 28, 28), (1, 3, 28, 28), (1, 3, 32, 32)
 GRAY_224, RGB_224, OBLONG = (1, 1, 224, 224), (1, 3, 224, 224), (1, 3, 224, 28)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from vitrail.cost_model import total, vit_costs
 from vitrail.efficiency import token_count
+from vitrail.input_seconds import BATCH, ROUNDS, SIZES
 from vitrail.questions.answer import Answer, markdown_table
-from vitrail.questions.transfer.call_list import VIT
+from vitrail.questions.study import Study
 
-if TYPE_CHECKING:
-    from torch import nn
-
-SIZES = [(28, 14), (28, 7), (28, 4), (28, 2), (224, 16)]  # side of the image, of a patch
 YARDSTICK, LARGE = (28, 7), (224, 16)
 VIT_S: dict[str, Any] = {
     "in_chans": 1,
@@ -25,44 +20,15 @@ VIT_S: dict[str, Any] = {
     "depth": 12,
     "num_heads": 6,
 }
-BATCH, ROUNDS = 2, 5
 
 
-def networks() -> dict[tuple[int, int], nn.Module]:
-    """ViT-S for each of `SIZES`, as an arm of the study has it: (B, 1, 28, 28) -> (B, 10)."""
-    from vitrail.networks import build
+def cost_table(timed: pd.DataFrame) -> pd.DataFrame:
+    """img_size, patch_size, tokens, parameters, macs (formula), ratio, seconds (per image).
 
-    arm = {"model": "timm", "timm_model": VIT, "pretrained": ""}
-    return {
-        (side, patch): build({**arm, "img_size": side, "patch_size": patch}).eval()
-        for side, patch in SIZES
-    }
-
-
-def seconds_per_image(made: dict[tuple[int, int], nn.Module]) -> dict[tuple[int, int], float]:
-    """Median over rounds, in each of which every network has its turn, after one to warm up."""
-    import torch
-
-    images = torch.zeros(BATCH, 1, 28, 28)
-    samples: dict[tuple[int, int], list[float]] = {size: [] for size in made}
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            for _ in range(ROUNDS + 1):
-                for size, network in made.items():
-                    started = time.perf_counter()
-                    network(images)
-                    samples[size].append((time.perf_counter() - started) / BATCH)
-    finally:
-        torch.set_num_threads(threads_before)
-    return {size: statistics.median(values[1:]) for size, values in samples.items()}
-
-
-def cost_table() -> pd.DataFrame:
-    """img_size, patch_size, tokens, parameters, macs (formula), ratio, seconds (per image)."""
-    made = networks()
-    seconds = seconds_per_image(made)
+    Args:
+        timed: ``input_seconds.csv``.
+    """
+    seconds = timed.set_index(["img_size", "patch_size"])["seconds"]
     costs = {
         (side, patch): total(vit_costs(img_size=side, patch_size=patch, **VIT_S))
         for side, patch in SIZES
@@ -75,7 +41,7 @@ def cost_table() -> pd.DataFrame:
             "parameters": cost.parameters,
             "macs": cost.macs,
             "ratio": cost.macs / costs[YARDSTICK].macs,
-            "seconds": seconds[side, patch],
+            "seconds": float(seconds[side, patch]),
         }
         for (side, patch), cost in costs.items()
     )
@@ -102,9 +68,9 @@ def cost_markdown(table: pd.DataFrame) -> str:
     return markdown_table(printed, caption, "q8-input-cost", left=0)
 
 
-def add(result: Answer) -> None:
+def add(study: Study, result: Answer) -> None:
     """The table, and what enlarging multiplies."""
-    table = cost_table()
+    table = cost_table(pd.read_csv(study.folder / "input_seconds.csv"))
     basis = "formulas, and a clock beside other work"
     result.tabulate("input_cost", cost_markdown, table, data=table, runs=basis)
     by_size = {(row["img_size"], row["patch_size"]): row for row in table.to_dict("records")}

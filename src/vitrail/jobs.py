@@ -1,0 +1,69 @@
+"""Which trainings share a job, and which go first.
+
+Imports neither torch nor pandas, because Snakemake reads it each time it parses the workflow.
+"""
+
+from __future__ import annotations
+
+from vitrail.runs import Plan
+from vitrail.settings import Settings, digest, steps_of
+
+LONGEST_NAME = 100  # a rule's name is part of the name of its log, which may have 255 bytes
+Together = tuple[str, tuple[int, ...], list[str]]
+Alone = tuple[str, int, tuple[int, ...], list[str]]
+
+
+def training_work(settings: Settings) -> float:
+    """Rough work of an arm, to start the longest trainings first."""
+    images = steps_of(settings) * settings["batch_size"]
+    if settings["model"] == "cnn":
+        return float(images * settings["channels"] ** 2 * 300)
+    if "patch_size" not in settings:
+        # A CNN of timm costs about as much as EfficientNet-Lite0; an MLP hardly anything.
+        return images * (1e7 if settings["model"] == "timm" else 1e5)
+    tokens = (settings.get("img_size", 28) // settings["patch_size"]) ** 2 + 1
+    # timm's models are taken for ViT-S, the only one that the study has.
+    width, depth = settings.get("embed_dim", 384), settings.get("depth", 12)
+    return float(images * tokens * width**2 * depth)
+
+
+def training_together(plan: Plan) -> list[Together]:
+    """Name, seeds and arms of each rule that trains a method at all its label budgets.
+
+    They are so short that starting a process for each would cost as much as the training.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for arm, one in plan.arms.items():
+        if one.job:
+            groups.setdefault((one.job, one.seeds), []).append(arm)
+    several = len({job for job, _ in groups}) < len(groups)
+    return [
+        (f"train_{job}{_named(seeds) if several else ''}", seeds, arms)
+        for (job, seeds), arms in groups.items()
+    ]
+
+
+def training_rules(plan: Plan) -> list[Alone]:
+    """Name, priority, seeds and arms of each rule that trains arms one by one.
+
+    The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
+    their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
+    started last would keep a single core busy at the end.
+    """
+    alone = {arm: one for arm, one in plan.arms.items() if not one.job}
+    work = {arm: training_work(one.settings) * len(one.seeds) for arm, one in alone.items()}
+    long = 2 * sum(work.values()) / len(work)
+    groups: dict[tuple[str, int, tuple[int, ...]], list[str]] = {}
+    for arm, one in alone.items():
+        first = work[arm] > long
+        name = "train_longest" if first else "train"
+        if one.seeds != plan.seeds:
+            name += _named(one.seeds)
+        groups.setdefault((name, 20 if first else 10, one.seeds), []).append(arm)
+    return [(*key, sorted(arms)) for key, arms in groups.items()]
+
+
+def _named(seeds: tuple[int, ...]) -> str:
+    """Seeds as part of a rule's name; many of them by a hash."""
+    name = f"_seeds_{'_'.join(map(str, seeds))}"
+    return name if len(name) <= LONGEST_NAME else f"_seeds_{digest({'seeds': list(seeds)})}"

@@ -1,0 +1,162 @@
+"""Where MLflow keeps the record, and what is said when that is damaged or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mlflow", reason="MLflow is not installed")
+
+from made_tracked import STUDY, dump, go
+from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow is imported)
+from vitrail.config import STEMS
+from vitrail.errors import VitrailError
+from vitrail.tracking import store
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("database or disk is full", "free the disk"),
+        ("attempt to write a readonly database", "permission"),
+        ("database is locked", "another program holds it"),
+    ],
+)
+def test_what_the_database_refuses_is_told_in_one_sentence(
+    results: Path, monkeypatch: pytest.MonkeyPatch, reason: str, advice: str
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise MlflowException(f"(sqlite3.OperationalError) {reason}\n[SQL: INSERT ...]")
+
+    monkeypatch.setattr(MlflowClient, "create_run", refuses)
+    with pytest.raises(VitrailError, match=f"{reason}.*{advice}.*same command") as caught:
+        go(results)
+    assert "SQL:" not in str(caught.value)
+
+
+def test_experiments_have_the_same_numbers_in_every_fresh_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report links to them; they count the questions in their order, study by study."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    found = []
+    for clone in ("one", "two"):
+        results = tmp_path / clone / "results"
+        for study in ("tiny", "small", "tiny"):
+            store.initialise(study, results)
+        with store.open_client(results) as client:
+            known = {e.name: e.experiment_id for e in client.search_experiments()}
+        found.append({name: number for name, number in known.items() if "/" in name})
+    first, second = found
+    assert first == second and len(first) == 2 * len(STEMS)
+    studies = [f"{study}/{stem}" for study in ("tiny", "small") for stem in STEMS]
+    assert sorted(studies, key=lambda name: int(first[name])) == studies
+
+
+def test_initialising_again_changes_nothing(results: Path) -> None:
+    store.initialise(STUDY, results)
+    go(results)
+    before = dump(results)
+    assert store.initialise(STUDY, results).endswith("is ready")
+    assert dump(results) == before
+    assert not list(results.glob(".mlflow*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"not a database at all" * 100,
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:20000] + b"\xff" * 30000 + whole[50000:],
+        lambda whole: b"",
+    ],
+    ids=["other", "torn", "overwritten", "empty"],
+)
+def test_a_damaged_database_is_named(results: Path, damage: Any) -> None:
+    path = store.database(results)
+    path.write_bytes(damage(path.read_bytes()))
+    for step in (lambda: store.initialise(STUDY, results), lambda: go(results)):
+        with pytest.raises(
+            VitrailError, match=r"mlflow\.db is (damaged|empty).*delete it.*--forcerun"
+        ):
+            step()
+
+
+def test_a_database_of_a_newer_mlflow_is_refused(results: Path) -> None:
+    with sqlite3.connect(store.database(results)) as opened:
+        opened.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    opened.close()
+    with pytest.raises(VitrailError, match=r"another version of MLflow.*delete it and run"):
+        store.initialise(STUDY, results)
+
+
+def test_a_database_of_another_program_is_refused(results: Path) -> None:
+    path = store.database(results)
+    path.unlink()
+    opened = sqlite3.connect(path)
+    opened.execute("CREATE TABLE experiments (x)")
+    opened.commit()
+    opened.close()
+    with pytest.raises(VitrailError, match=r"mlflow\.db .*delete it and run"):
+        store.initialise(STUDY, results)
+
+
+def test_a_missing_store_is_named(results: Path) -> None:
+    store.database(results).unlink()
+    with pytest.raises(VitrailError, match=r"mlflow\.db is missing.*--forcerun mlflow_store"):
+        go(results)
+
+
+def test_a_given_uri_is_honoured_unchanged(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.db"
+    shutil.copy(store.database(results), other)
+    before = dump(results)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    assert store.initialise(STUDY, results).endswith("is asked")
+    go(results)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert dump(results) == before
+    opened = sqlite3.connect(other)
+    assert opened.execute("SELECT count(*) FROM runs").fetchone() == (6,)
+    opened.close()
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    for step in (lambda: store.initialise(STUDY, results), lambda: go(results)):
+        with pytest.raises(VitrailError, match=r"127\.0\.0\.1:9 does not answer") as caught:
+            step()
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        (
+            "postgresql://me:secret@db.example.org:5432/runs",
+            "postgresql://db.example.org:5432/runs",
+        ),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_uris_are_shown_without_passwords(uri: str, shown: str) -> None:
+    assert store.without_password(uri) == shown
+
+
+def test_telemetry_is_off() -> None:
+    from mlflow.telemetry.utils import is_telemetry_disabled
+
+    assert is_telemetry_disabled()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

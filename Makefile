@@ -2,7 +2,15 @@
 PYTHON ?= python3
 PORT ?= 5000
 CORES ?= all
+SERVICE ?= pypi
 CONFIG ?=
+# As they were typed, for the shell's variables: neither make nor the shell reads them as code.
+override CONFIG := $(value CONFIG)
+override PORT := $(value PORT)
+override CORES := $(value CORES)
+override AGAINST := $(value AGAINST)
+override SERVICE := $(value SERVICE)
+export CONFIG PORT CORES AGAINST SERVICE
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -12,10 +20,10 @@ HASHED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --req
 # The steps that Snakemake starts find their Python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
-SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
+SNAKEMAKE := snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format fuzz lock clean
+.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -32,10 +40,10 @@ $(STAMP): requirements.lock
 	@touch $@
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
-	@for file in $(CONFIG); do test -f $$file || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
-	@$(BIN)/python -m vitrail.planning config/default.yaml $(CONFIG)
+	@for file in $$CONFIG; do test -f "$$file" || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
+	@$(BIN)/python -m vitrail.planning config/default.yaml $$CONFIG
 	$(SNAKEMAKE)
-	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $(CONFIG)
+	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $$CONFIG
 
 smoke: $(STAMP) ## run the study in miniature
 	$(MAKE) report CONFIG=config/smoke.yaml
@@ -58,7 +66,7 @@ faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an 
 	VITRAIL_FAULTS=1 pytest -m end_to_end tests/test_faults.py
 
 hashes: $(STAMP) ## print the hashes of a finished study (AGAINST=other/results compares two)
-	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $(CONFIG) $(if $(AGAINST),--against $(AGAINST))
+	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $$CONFIG $${AGAINST:+--against "$$AGAINST"}
 
 # Their tables of long sentences would be padded to hundreds of columns.
 WIDE_TABLES := report/errata.qmd report/provenance.qmd
@@ -70,13 +78,13 @@ format: $(STAMP) ## rewrite the sources in the house format
 	panache format --quiet $(filter-out $(WIDE_TABLES),$(wildcard report/*.qmd))
 
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
-	$(BIN)/python -m vitrail.ui --results results --port $(PORT)
+	$(BIN)/python -m vitrail.ui --results results --port="$$PORT"
 
 pictures: $(STAMP) ## take the pictures of the README from a finished study, in Chromium or Chrome
-	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $(CONFIG)
+	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $$CONFIG
 
 readme: $(STAMP) ## write the answers of a finished study into the README
-	@$(BIN)/python -m vitrail.readme --results results --config config/default.yaml $(CONFIG)
+	@$(BIN)/python -m vitrail.readme --results results --config config/default.yaml $$CONFIG
 
 quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be reached
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'quarto-cli>=1.6' > $(VENV)/quarto.log 2>&1 \
@@ -94,6 +102,11 @@ lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versio
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	  $(foreach extra,render slurm pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
+
+# In an environment of its own: what it needs is no part of the project.
+audit: ## look the locked packages up in a list of known vulnerabilities (SERVICE=osv for another)
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet pip-audit; }
+	@$(VENV)/audit/bin/python -m vitrail.audit --program $(VENV)/audit/bin/pip-audit --service="$$SERVICE"
 
 clean: ## delete the results of all studies (the data and the MLflow store stay)
 	find results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -48,3 +49,32 @@ def test_ci_runs_make_test() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().splitlines()[-1] == "make test"
     assert "set -euo pipefail" in script
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["x; touch broken", "$(shell touch broken)", "$$(touch broken)", "`touch broken`",
+     "x' && touch broken '", 'x" && touch broken "', "x | touch broken", "--x > broken"],
+)  # fmt: skip
+def test_a_variable_of_make_is_no_code(
+    tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither make nor the shell runs what stands in CONFIG, PORT or AGAINST."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n')
+    python.chmod(0o755)
+    # A Makefile that is wrong must not start the study from a test.
+    shutil.copy2(python, python.with_name("snakemake"))
+    monkeypatch.setenv("PATH", f"{python.parent}{os.pathsep}{os.environ['PATH']}")
+    said = {
+        "report": make(tmp_path / "venv", "report", f"CONFIG={words}"),
+        "ui": make(tmp_path / "venv", "ui", f"PORT={words}"),
+        "readme": make(tmp_path / "venv", "readme", f"CONFIG={words}"),
+        "hashes": make(tmp_path / "venv", "hashes", f"AGAINST={words}"),
+    }
+    assert said["report"].returncode != 0
+    assert "vitrail: there is no config file" in said["report"].stdout
+    assert f"--port={words}" in said["ui"].stdout.splitlines()
+    assert said["hashes"].stdout.splitlines()[-1] == words
+    assert not [path for path in (ROOT / "broken", tmp_path / "broken") if path.exists()]

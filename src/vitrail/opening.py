@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,10 @@ def answers(folder: Path, claims: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+# A bar that is not escaped yet would end the cell.
+BAR, BACKSLASH_BAR = r"(?<!\\)\|", r"\\|"
+
+
 def markdown(table: pd.DataFrame) -> str:
     """The opening table of the report."""
     lines = ["| Question | Answer | Key number | Claims |", "|:---|:---|:---|:---|"]
@@ -107,7 +112,7 @@ def markdown(table: pd.DataFrame) -> str:
             key,
             " ".join(chips(row)),
         ]
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        lines.append(f"| {' | '.join(re.sub(BAR, BACKSLASH_BAR, cell) for cell in cells)} |")
     caption = (
         "The eight questions. Key numbers stand with their 95 % interval where one can be had; "
         "the last column counts the claims of a question by what the runs said, and the runs that "

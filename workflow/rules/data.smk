@@ -14,11 +14,12 @@ rule mnist:
     conda:
         ENVIRONMENT
     params:
+        # Behind an equals sign, so that a name with a dash in front is no option.
         folder=verbatim(shlex.quote(config["data"]["folder"])),
     message:
         "Fetch MNIST and check it"
     shell:
-        "python -m vitrail.download --folder {params.folder} --out results/data > {log} 2>&1"
+        "python -m vitrail.download --folder={params.folder} --out results/data > {log} 2>&1"
 
 
 rule imagenet_weights:
@@ -43,4 +44,4 @@ rule imagenet_weights:
         "Look for the weights {wildcards.model}.{wildcards.tag}"
     shell:
         "python -m vitrail.weights --model {wildcards.model} --tag {wildcards.tag}"
-        " --path {params.path} --out {output} > {log} 2>&1"
+        " --path={params.path} --out {output} > {log} 2>&1"

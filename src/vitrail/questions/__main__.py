@@ -10,6 +10,7 @@ from pathlib import Path
 from vitrail import style
 from vitrail.config import STEMS
 from vitrail.errors import run_command
+from vitrail.questions import plain_text
 from vitrail.questions.study import Study
 
 
@@ -21,11 +22,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     style.use()
-    study = Study(arguments.config, arguments.results)
+    study = Study(plain_text.shielded(arguments.config), arguments.results)
     module = importlib.import_module(f"vitrail.questions.{arguments.stem}")
     answer = module.answer(study)
     answer.save(study.folder / arguments.stem)
-    print(f"{arguments.stem}: {answer.sentence}")
+    print(f"{arguments.stem}: {plain_text.as_text(answer.sentence)}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from vitrail import style
 from vitrail.claims import Claim
 from vitrail.files import write_json, write_text
 from vitrail.intact import SHOWN, checksums
+from vitrail.questions import plain_text
+from vitrail.questions.plain_text import as_markdown, as_text, everywhere
 from vitrail.questions.sources import Basis, Sources, source_of
 
 if TYPE_CHECKING:
@@ -120,22 +122,27 @@ class Answer:
         for part in ("figures", "tables", "explore"):
             shutil.rmtree(folder / part, ignore_errors=True)
         for name, figure in self.figures.items():
+            plain_text.figure_as_text(figure)
             style.save(figure, folder / "figures" / f"{name}.svg")
         for file in folder.glob("*.csv"):
             if file.name != "runs.csv":  # of another step
                 file.unlink()
         for name, text in tables.items():
-            write_text(folder / "tables" / f"{name}.md", text.strip() + "\n")
+            write_text(folder / "tables" / f"{name}.md", as_markdown(text.strip()) + "\n")
         for name, frame in frames.items():
-            write_text(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+            written = plain_text.frame_as_text(frame).to_csv(index=False, lineterminator="\n")
+            write_text(folder / f"{name}.csv", written)
         for view, content in self.explore.items():
+            content = everywhere(content, as_text)
             text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
             write_text(folder / "explore" / f"{view}.json", text + "\n")
-        write_json(folder / "numbers.json", self.numbers)
-        write_json(folder / "claims.json", [claim.row() for claim in self.claims])
-        write_text(folder / "answer.md", self.sentence.strip() + "\n")
+        write_json(folder / "numbers.json", everywhere(self.numbers, as_markdown))
+        write_json(
+            folder / "claims.json", everywhere([claim.row() for claim in self.claims], as_markdown)
+        )
+        write_text(folder / "answer.md", as_markdown(self.sentence.strip()) + "\n")
         opening = {"answer": self.short, "key": self.key.value, "key_name": self.key.name}
-        write_json(folder / "opening.json", opening)
+        write_json(folder / "opening.json", everywhere(opening, as_markdown))
         sources = self.sources.content(f"{folder.name}/")
         write_json(folder / "sources.json", {**sources, "files": checksums(folder, *SHOWN)})
 

@@ -200,6 +200,6 @@ def _fill(line: str, variables: dict[str, Any], here: str) -> str:
         found = look_up(variables, call[1])
         if found is None:
             raise VitrailError(f"{here}: there is no number called {call[1]!r}")
-        return found.replace("|", r"\|") if in_table else found
+        return re.sub(r"(?<!\\)\|", r"\\|", found) if in_table else found
 
     return _ESCAPED.sub(r"\1", _SHORTCODE.sub(value, line))

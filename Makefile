@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 SNAKEMAKE := snakemake --cores $(CORES) $(if $(CONFIG),--configfile $(CONFIG))
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit ui pictures readme quarto format lock clean
+.PHONY: help install report smoke full test lint unit ui prune pictures readme quarto format lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ format: $(STAMP) ## rewrite the sources in the house format
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port $(PORT)
 
+prune: $(STAMP) ## delete runs from MLflow that the config no longer asks for (DRY=1 only tells)
+	@$(BIN)/python -m vitrail.tracking prune --results results --config config/default.yaml $(CONFIG) $(if $(DRY),--dry-run)
+
 pictures: $(STAMP) ## take the pictures of the README from a finished study, in Chromium or Chrome
 	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $(CONFIG)
 
@@ -74,7 +77,7 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 
 lock: ## pin the newest versions within pyproject.toml's bounds into requirements.lock
 	$(PYTHON) -m venv $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,pictures,dev]'
+	$(VENV)/lock/bin/python -m pip install --quiet '.[render,slurm,server,pictures,dev]'
 	{ echo "# Exact versions of the pip route, made by make lock. CUDA libraries exist for Linux only."; \
 	  $(VENV)/lock/bin/python -m pip freeze --exclude vitrail \
 	  | sed -E "s/^((nvidia|cuda|triton)[^;]*)$$/\1; sys_platform == 'linux'/"; } > requirements.lock

@@ -23,7 +23,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format fuzz lock audit clean
+.PHONY: help install report smoke full test lint unit faults hashes ui prune pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ format: $(STAMP) ## rewrite the sources in the house format
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port="$$PORT"
 
+prune: $(STAMP) ## delete runs from MLflow that the config no longer asks for (DRY=1 only tells)
+	@$(BIN)/python -m vitrail.tracking prune --results results --config config/default.yaml $$CONFIG $(if $(DRY),--dry-run)
+
 pictures: $(STAMP) ## take the pictures of the README from a finished study, in Chromium or Chrome
 	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $$CONFIG
 
@@ -100,7 +103,7 @@ lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versio
 	$(VENV)/lock/bin/python -m pip install --quiet uv
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
-	  $(foreach extra,render slurm pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
+	  $(foreach extra,render slurm server pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
 
 # In an environment of its own: what it needs is no part of the project.

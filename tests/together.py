@@ -11,44 +11,40 @@ from made_tracked import ROWS, STEM, STUDY, make_question, state
 from vitrail.config import STEMS
 from vitrail.tracking import store
 
-# Loads what a sync loads and says so; starts when it is told to, so that all start together.
+# Loads once what a sync loads, then forks a process for each name that it is told.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from tracked import believed
 from vitrail.tracking import headline
 from vitrail.tracking.sync import sync
 import mlflow.pyfunc
 headline.remeasured = believed
-results, study, stem = Path(sys.argv[1]), *sys.argv[2:]
-print("ready", flush=True)
-sys.stdin.readline()
-print(json.dumps(sync(study, stem, results, results / study / stem / "tracking.json")))
+results, study, stems = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+children = []
+gate, opened = os.pipe()
+for stem in stems:
+    child = os.fork()
+    if child == 0:
+        os.close(opened)
+        os.read(gate, 1)  # ends when the parent lets go of the other end: for all at once
+        sync(study, stem, results, results / study / stem / "tracking.json")
+        os._exit(0)
+    children.append(child)
+os.close(opened)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+sys.exit(f"ended with {codes}" if any(codes) else 0)
 """
 
 
 def at_once(results: Path, stems: list[str]) -> float:
-    """Sync questions, each in a process; the seconds from the start to the last end."""
-    paths = [path for path in sys.path if path]
-    program = f"import sys; sys.path[:0] = {paths!r}\n{PROGRAM}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, results, STUDY, stem],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for stem in stems
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", process.communicate()
+    """Sync questions, each in a process; the seconds until the last has ended, loading included."""
+    program = f"import sys; sys.path[:0] = {[path for path in sys.path if path]!r}\n{PROGRAM}"
     begun = time.perf_counter()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        said = process.communicate()
-        assert process.returncode == 0, said
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(results), STUDY, *stems], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     return time.perf_counter() - begun
 
 

@@ -54,11 +54,6 @@ def pipe(path: Path, content: bytes) -> None:
     os.mkfifo(path)
 
 
-def unreadable(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    path.chmod(0)
-
-
 DAMAGE: list[tuple[str, Damage]] = [
     ("truncated", lambda path, content: path.write_bytes(content[:-1])),
     ("half", lambda path, content: path.write_bytes(content[: len(content) // 2])),
@@ -108,6 +103,10 @@ def test_the_data_step_names_it_and_puts_it_right(
     mine, out = put(tmp_path / "mine", tiny), put(tmp_path / "out", tiny)
     (out / TEST_IMAGES).unlink()
     damage(out / TEST_IMAGES, tiny[TEST_IMAGES])
+    if kind == "a folder":  # may hold something
+        with pytest.raises(VitrailError, match=f"{TEST_IMAGES} is a folder"):
+            download.obtain(str(mine), out)
+        (out / TEST_IMAGES).rmdir()
     download.obtain(str(mine), out)
     assert data.load_mnist(out, verify=True).test_images.shape == (5, 28, 28)
     # And the other way round: nothing but the sound files comes in.

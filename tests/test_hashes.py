@@ -27,7 +27,12 @@ def folder(tmp_path: Path) -> Path:
         f"{RUN}/predictions.npz": "logits",
         f"{RUN}/model.safetensors": "weights",
         f"{RUN}/summary.json": json.dumps(
-            {"test_errors": 7, "seconds": 2.5, "files": {"timing.csv": "a", "history.csv": "b"}}
+            {
+                "test_errors": 7,
+                "seconds": 2.5,
+                "checksum": "of all",
+                "files": {"timing.csv": "a", "history.csv": "b", "env.json": "e"},
+            }
         ),
         "runs.csv": "run_id,seconds,test_errors\nvit-abc-s0,2.5,7\n",
         "claims.csv": "question,id,verdict\nq1,q1-x,supported\nq7,q7-fused-y,refuted\n",
@@ -71,6 +76,8 @@ MEASURED = [
     (f"{RUN}/timing.csv", "2.5", "2.6"),
     (f"{RUN}/summary.json", '"seconds": 2.5', '"seconds": 3.5'),
     (f"{RUN}/summary.json", '"timing.csv": "a"', '"timing.csv": "c"'),
+    (f"{RUN}/summary.json", '"env.json": "e"', '"env.json": "c"'),
+    (f"{RUN}/summary.json", "of all", "of others"),
     ("runs.csv", "2.5", "2.6"),
     ("claims.csv", "refuted", "supported"),
     ("q2_mlp/numbers.json", '"9"', '"8"'),

@@ -31,7 +31,8 @@ from made_tracked import (
 )
 from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow is imported)
 from vitrail.config import STEMS
-from vitrail.files import read_json, write_json, write_text
+from vitrail.files import read_json, sha256, write_json, write_text
+from vitrail.intact import read_summary, sealed
 from vitrail.settings import arm_id, run_id
 from vitrail.tracking import records, store
 
@@ -188,7 +189,8 @@ def test_a_run_that_diverged_is_kept_as_it_is(results: Path) -> None:
     folder = results / STUDY / "runs" / ROWS[2]["run_id"]
     text = (folder / "history.csv").read_text()
     (folder / "history.csv").write_text(text.replace(repr(math.pi / 10), "inf"))
-    summary = read_json(folder / "summary.json")
-    write_json(folder / "summary.json", summary | {"test_loss": math.inf})
+    summary = read_summary(folder)
+    summary["files"]["history.csv"] = sha256(folder / "history.csv")
+    write_json(folder / "summary.json", sealed(summary | {"test_loss": math.inf}))
     assert go(results)[0] == counted(logged=6)
     assert go(results)[0] == counted(unchanged=6)

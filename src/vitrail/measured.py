@@ -58,6 +58,9 @@ FILES = (
     "study/tables/answers.md",  # Q7's row; the others are compared in answers.csv
 )
 
+# Those of a run, or a pretraining, whose checksums its summary keeps.
+MEASURED_SIBLINGS = ("timing.csv", "env.json")
+
 # Columns of any table, keys of a run's summary, and headings of the report's tables.
 COLUMNS = frozenset(
     {
@@ -124,6 +127,8 @@ def computed(path: Path, name: str) -> bytes | None:
     content = path.read_bytes()
     if name.endswith("summary.json"):
         return _without_keys(content)
+    if name.endswith("sources.json"):  # its checksums are of files that are compared themselves
+        return _as_json({key: kept for key, kept in json.loads(content).items() if key != "files"})
     if name.endswith("numbers.json"):
         return _without_numbers(content, name.partition("/")[0])
     if name.endswith("claims.json"):
@@ -145,10 +150,13 @@ def _as_json(content: Any) -> bytes:
 
 
 def _without_keys(content: bytes) -> bytes:
-    """A summary; the checksum of `timing.csv` goes with what it sums up."""
-    summary = {key: value for key, value in json.loads(content).items() if key not in COLUMNS}
+    """A summary; the checksums of what was measured go with it, and that of the whole."""
+    left_out = COLUMNS | {"checksum"}
+    summary = {key: value for key, value in json.loads(content).items() if key not in left_out}
     summary["files"] = {
-        name: sum_ for name, sum_ in summary.get("files", {}).items() if name != "timing.csv"
+        name: sum_
+        for name, sum_ in summary.get("files", {}).items()
+        if name not in MEASURED_SIBLINGS
     }
     return _as_json(summary)
 

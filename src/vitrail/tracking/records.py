@@ -19,6 +19,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
+from vitrail.intact import intact, read_summary
 
 # A new number replaces all that older versions of this module logged.
 LAYOUT = 2
@@ -132,9 +133,10 @@ def read_question(study: str, stem: str, results: Path) -> Question:
 def _run(study: str, row: Row, folder: Path) -> Record:
     """One seed of one arm: settings, curves, final figures and the small files."""
     try:
-        config, summary = read_json(folder / "config.json"), read_json(folder / "summary.json")
-        facts = read_json(folder / "env.json")
-        history, clock = _table(folder / "history.csv"), _table(folder / "timing.csv")
+        config, summary = read_json(intact(folder, "config.json")), read_summary(folder)
+        facts = read_json(intact(folder, "env.json"))
+        history = _table(intact(folder, "history.csv"))
+        clock = _table(intact(folder, "timing.csv"))
         if summary["status"] != "finished":
             raise VitrailError(f"{folder} is {summary['status']}, unlike in runs.csv; run again")
         seconds = {int(at["step"]): float(at["seconds"]) for at in clock}

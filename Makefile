@@ -23,7 +23,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes ui pictures readme quarto format lock audit clean
+.PHONY: help install report smoke full test lint unit faults hashes ui prune pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,6 +41,7 @@ $(STAMP): requirements.lock
 
 report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml for another size)
 	@for file in $$CONFIG; do test -f "$$file" || { echo "vitrail: there is no config file $$file (CONFIG=config/smoke.yaml or config/full.yaml)"; exit 2; }; done
+	@$(BIN)/python -m vitrail.planning config/default.yaml $$CONFIG
 	$(SNAKEMAKE)
 	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $$CONFIG
 
@@ -79,6 +80,9 @@ format: $(STAMP) ## rewrite the sources in the house format
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port="$$PORT"
 
+prune: $(STAMP) ## delete runs from MLflow that the config no longer asks for (DRY=1 only tells)
+	@$(BIN)/python -m vitrail.tracking prune --results results --config config/default.yaml $$CONFIG $(if $(DRY),--dry-run)
+
 pictures: $(STAMP) ## take the pictures of the README from a finished study, in Chromium or Chrome
 	@$(BIN)/python -m vitrail.pictures --results results --config config/default.yaml $$CONFIG
 
@@ -91,12 +95,15 @@ quarto: $(STAMP) ## put the Quarto CLI into .venv, where its download can be rea
 	  || { echo "vitrail: Quarto could not be downloaded (details: $(VENV)/quarto.log); the report is rendered by the built-in route until Quarto 1.6 or newer is on PATH"; exit 1; }
 
 # uv only resolves: it reads the metadata of all platforms in seconds and installs nothing.
+fuzz: $(STAMP) ## let Snakemake plan 500 configs that nobody would write (minutes)
+	VITRAIL_FUZZ_DRY_RUNS=500 pytest -q -s tests/test_config_fuzz.py
+
 lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versions within its bounds)
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet uv
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
-	  $(foreach extra,render slurm pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
+	  $(foreach extra,render slurm server pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)/lock
 
 # In an environment of its own: what it needs is no part of the project.

@@ -26,6 +26,7 @@ include: "workflow/rules/reduction.smk"
 include: "workflow/rules/questions.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/content.smk"
 
 
 rule all:
@@ -38,8 +39,14 @@ rule all:
 
 
 onstart:
+    study_places.before_jobs(Path(RESULTS), STUDY)
     end_steps_when_told()
 
 
 onsuccess:
     study_ending.after_snakemake(STUDY, Path(RESULTS))
+
+
+onerror:
+    if lacking := study_places.shortage(Path(RESULTS)):
+        print(lacking, file=sys.stderr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,9 @@ def from_schema(draw: st.DrawFn, part: Config, depth: int = 0) -> Any:
         low = part.get("minimum", part.get("exclusiveMinimum", -5))
         high = part.get("maximum", part.get("exclusiveMaximum", 1000))
         edges = [low, low + 1, low - 1, high, high - 1, high + 1, low + 0.5]
-        return draw(st.sampled_from(edges) | st.integers(int(low), min(int(high), 64)))
+        return draw(
+            st.sampled_from(edges) | st.integers(int(low), max(int(low), min(int(high), 64)))
+        )
     if kind == "boolean":
         return draw(st.booleans())
     if kind == "null":
@@ -157,56 +160,58 @@ HOW = (
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
     """One of the shipped studies with one to three changes."""
-    config: Config = copied(shipped(draw(st.sampled_from(SIZES))))
-    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
-        place = _somewhere(draw, config)
+    # Chosen at random rather than by Hypothesis, which comes back to the first of a list.
+    rng = draw(st.randoms(use_true_random=True))
+    config: Config = copied(shipped(rng.choice(SIZES)))
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        place = _somewhere(rng, config)
         if not place:
             break
-        _change(draw, config, place, draw(st.sampled_from(HOW)))
+        _change(draw, rng, config, place, rng.choice(HOW))
     return config
 
 
-def _somewhere(draw: st.DrawFn, config: Config) -> Place:
+def _somewhere(rng: random.Random, config: Config) -> Place:
     """A place; each key of the top level and each question are hit about as often."""
     place: Place = ()
     content: Any = config
     while isinstance(content, dict | list) and content and len(place) < 9:
         keys = list(content) if isinstance(content, dict) else list(range(len(content)))
-        place = (*place, draw(st.sampled_from(keys)))
+        place = (*place, rng.choice(keys))
         content = at(config, place)
-        if len(place) > 1 and draw(st.integers(0, 4)) == 0:
+        if len(place) > 1 and rng.random() < 0.2:
             break
     return place
 
 
-def _change(draw: st.DrawFn, config: Config, place: Place, how: str) -> None:
+def _change(draw: st.DrawFn, rng: random.Random, config: Config, place: Place, how: str) -> None:
     above, old = at(config, place[:-1]), at(config, place)
     if how == "schema":
         _put(config, place, draw(from_schema(rule_of(place))))
     elif how == "another":  # what stands elsewhere, of a kind that may fit
-        _put(config, place, copied(at(config, draw(st.sampled_from(places(config))))))
+        _put(config, place, copied(at(config, rng.choice(places(config)))))
     elif how == "awkward":
-        _put(config, place, copied(draw(st.sampled_from(AWKWARD))))
+        _put(config, place, copied(rng.choice(AWKWARD)))
     elif how == "gone":
         del above[place[-1]]
     elif how == "key" and isinstance(above, dict):
-        above[draw(st.sampled_from(KEYS))] = old
+        above[rng.choice(KEYS)] = old
     elif how == "renamed" and isinstance(above, dict):
-        above[draw(st.sampled_from(KEYS))] = above.pop(place[-1])
+        above[rng.choice(KEYS)] = above.pop(place[-1])
     elif how == "twice" and isinstance(above, list):
         above.append(copied(old))
     elif how == "wrapped":
-        _put(config, place, draw(st.sampled_from([[old], {"x": old}, [old, old], str(old)])))
+        _put(config, place, rng.choice([[old], {"x": old}, [old, old], str(old)]))
     elif how == "many":
-        count = draw(st.sampled_from([100, 1001, 100_000]))
+        count = rng.choice([100, 1001, 100_000])
         _put(config, place, list(range(count)))
     elif how == "grid":
-        values = list(range(1, draw(st.sampled_from([3, 20, 2000]))))
+        values = list(range(1, rng.choice([3, 20, 2000])))
         block = {"title": "Grid", "vary": {"embed_dim": [4 * n for n in values], "depth": values}}
         config["questions"] = {**shipped("default")["questions"]}
         config["questions"]["q6_vit"] = {"experiments": {"grid": block}}
     elif how == "deep":
         value: Any = old
-        for _ in range(draw(st.sampled_from([10, 60, 400]))):
+        for _ in range(rng.choice([10, 60, 90])):
             value = [value]
         _put(config, place, value)

@@ -94,12 +94,13 @@ def main() -> None:
     import torch
 
     from made_tracked import STEM, STUDY, state
+    from tracked import believed
     from vitrail.tracking import headline, store
     from vitrail.tracking.sync import sync
 
     torch.set_num_threads(1)
     # Measuring starts a process of seconds and writes nothing; a test of its own kills there.
-    headline.remeasured = lambda *_: (15, 40)
+    headline.remeasured = believed
 
     def run(results: Path) -> None:
         if step == "sync":

@@ -21,11 +21,9 @@ from smoke_study import Study
 from vitrail.config import STEMS
 from vitrail.hashes import differences, kinds_of
 from vitrail.measured import COLUMNS
-from vitrail.settings import MNIST_FILES
 
 pytestmark = pytest.mark.end_to_end
 
-ROOT = Path(__file__).parents[1]
 LONG = bool(os.environ.get("VITRAIL_FAULTS"))
 SEED = int(os.environ.get("VITRAIL_FAULTS_SEED", "7"))
 
@@ -37,10 +35,8 @@ def disturbed(
     """The other study, finished in spite of the kills."""
     project = copy_project(tmp_path_factory.mktemp("faults") / "another clone")
     made = Disturbed(project, cores="all" if LONG else "1", seed=SEED)
-    if (study.project / "results" / "data").is_dir():
-        (project / "results" / "data").mkdir(parents=True)
-        for name in MNIST_FILES:
-            shutil.copy2(study.project / "results" / "data" / name, project / "results" / "data")
+    # With its source.json: the report says where the data come from.
+    shutil.copytree(study.project / "results" / "data", project / "results" / "data")
     made.suffer(LONG_PLAN if LONG else SHORT_PLAN, study.folder)
     return made
 

@@ -24,6 +24,7 @@ CONDA_NAMES = {
     "seaborn": "seaborn-base",
     "matplotlib": "matplotlib-base",
     "snakemake": "snakemake-minimal",
+    "psycopg2-binary": "psycopg2",
 }
 CONDA_ONLY = {"quarto", "nodejs", "pip"}  # not from PyPI, or not as a whole
 IMPORTED_AS = {"pyyaml": "yaml", "pillow": "PIL"}
@@ -77,9 +78,9 @@ def test_both_routes_have_the_same_bounds(
     project: dict[str, Any], conda: dict[str, SpecifierSet]
 ) -> None:
     wanted = {"python": SpecifierSet(project["project"]["requires-python"])}
-    # An extra of the pip route is part of the conda one, which has no extras.
-    slurm = project["project"]["optional-dependencies"]["slurm"]
-    for line in [*project["project"]["dependencies"], *slurm]:
+    # Some extras of the pip route are part of the conda one, which has no extras.
+    extras = project["project"]["optional-dependencies"]
+    for line in [*project["project"]["dependencies"], *extras["slurm"], *extras["server"]]:
         requirement = Requirement(line)
         wanted[CONDA_NAMES.get(requirement.name, requirement.name)] = requirement.specifier
     there = {name: bounds for name, bounds in conda.items() if name not in CONDA_ONLY}
@@ -108,7 +109,7 @@ def test_every_dependency_has_an_upper_bound(project: dict[str, Any]) -> None:
         assert operators == {">=", "<"}, line
 
 
-@pytest.mark.parametrize("extra", ["", "render", "slurm", "pictures", "dev"])
+@pytest.mark.parametrize("extra", ["", "render", "slurm", "server", "pictures", "dev"])
 def test_lock_keeps_the_bounds(project: dict[str, Any], lock: dict[str, str], extra: str) -> None:
     about = project["project"]
     lines = about["optional-dependencies"][extra] if extra else about["dependencies"]

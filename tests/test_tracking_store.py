@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("mlflow", reason="MLflow is not installed")
 
-from made_tracked import STUDY, dump, go
+from made_tracked import STUDY, counted, dump, go, state
 from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow is imported)
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
@@ -67,7 +71,7 @@ def test_initialising_again_changes_nothing(results: Path) -> None:
     before = dump(results)
     assert store.initialise(STUDY, results).endswith("is ready")
     assert dump(results) == before
-    assert not list(results.glob(".mlflow*"))
+    assert not list(results.glob(".mlflow.*.db*"))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,108 @@ def test_a_damaged_database_is_named(results: Path, damage: Any) -> None:
             VitrailError, match=r"mlflow\.db is (damaged|empty).*delete it.*--forcerun"
         ):
             step()
+
+
+def test_flipped_bits_are_refused_or_mended(results: Path, tmp_path: Path) -> None:
+    """A page full of them, at places of a fixed seed: a sentence, or the record as it was.
+
+    What may stay unseen is a point of a curve before its last, and what MLflow has of no use.
+    """
+    go(results)
+    with store.open_client(results) as client:
+        before = state(client)
+    path = store.database(results)
+    whole = path.read_bytes()
+    places = np.random.default_rng(3).integers(0, len(whole) // 4096, 25)
+    refused = 0
+    for place in places:
+        damaged = bytearray(whole)
+        part = slice(int(place) * 4096, int(place) * 4096 + 4096)
+        damaged[part] = bytes(byte ^ 0x10 for byte in damaged[part])
+        path.write_bytes(damaged)
+        try:
+            go(results)
+        except VitrailError as error:
+            assert "\n" not in str(error) and "delete it" in str(error)
+            refused += 1
+            continue
+        with store.open_client(results) as client:
+            assert state(client) == before, place
+    assert refused > len(places) / 2
+
+
+def test_a_folder_in_the_place_of_the_database_is_named(results: Path) -> None:
+    path = store.database(results)
+    path.unlink()
+    path.mkdir()
+    for step in (lambda: store.initialise(STUDY, results), lambda: go(results)):
+        with pytest.raises(VitrailError, match=r"mlflow\.db is a folder .*delete it and run"):
+            step()
+
+
+@pytest.mark.parametrize("closed", ["the database", "its folder"])
+def test_a_store_that_may_not_be_written_is_named(results: Path, closed: str) -> None:
+    """Asked by a user who is not root: nothing is refused to that one."""
+    path = store.database(results)
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from vitrail.tracking import store\n"
+        "from vitrail.errors import run_command\n"
+        "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "run_command(lambda: store.open_client(Path(sys.argv[1])).__enter__())\n"
+    )
+    for folder in [results, *results.parents][:-1]:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):
+            folder.chmod(0o777 if folder == results else 0o755)
+    path.chmod(0o666)
+    target = path if closed == "the database" else results
+    target.chmod(0o444 if target == path else 0o555)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, results], capture_output=True, text=True
+        )
+    finally:
+        target.chmod(0o777)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"vitrail: {re.escape(str(target))} may not be written, .*chmod u\+w.*\n", done.stderr
+    )
+
+
+OLDER = """
+import sys
+import alembic.command, sqlalchemy
+from alembic.script import ScriptDirectory
+from mlflow.store.db.utils import _get_alembic_config
+from mlflow.store.tracking.dbmodels.initial_models import Base
+
+uri = "sqlite:///" + sys.argv[1]
+Base.metadata.create_all(sqlalchemy.create_engine(uri))
+config = _get_alembic_config(uri)
+scripts = ScriptDirectory.from_config(config)
+alembic.command.upgrade(config, scripts.get_revision("head").down_revision)
+"""
+
+
+def test_a_database_of_an_older_mlflow_is_upgraded(results: Path) -> None:
+    """By `init`, which runs alone, before any sync."""
+    path = store.database(results)
+    path.unlink()
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+
+    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=results.parent, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+
+    made = python("-c", OLDER, str(path))
+    assert made.returncode == 0, made.stderr
+    study = ["--study", STUDY, "--results", "results"]
+    done = python("-m", "vitrail.tracking", "init", *study)
+    assert done.stdout == "tracking: results/mlflow.db is ready\n", done.stderr
+    assert go(results)[0] == counted(logged=6)
 
 
 def test_a_database_of_a_newer_mlflow_is_refused(results: Path) -> None:

@@ -338,7 +338,7 @@ def test_run_folder_is_whole(
     assert {path.name for path in folder.iterdir()} == {*RUN_FILES, *FINISHED_FILES}
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     written = read_json(folder / "summary.json")
-    assert set(written["files"]) == {"config.json", *FINISHED_FILES}
+    assert set(written["files"]) == {"config.json", "env.json", *FINISHED_FILES}
     for name, sum_ in written["files"].items():
         assert sha256(folder / name) == sum_
     assert {name: written[name] for name in summary} == summary
@@ -368,7 +368,7 @@ def test_damaged_weights_are_named(vit: Settings, mnist: Mnist, tmp_path: Path) 
     with pytest.raises(VitrailError, match=r"model\.safetensors is damaged .* delete the folder"):
         load_run(folder)
     (folder / "config.json").write_text("{")
-    with pytest.raises(VitrailError, match=r"config\.json is not readable JSON"):
+    with pytest.raises(VitrailError, match=r"config\.json is damaged"):
         load_run(folder)
 
 
@@ -476,7 +476,9 @@ def test_arm_without_its_weights_leaves_the_reason(
         summary = read_json(folder / "summary.json")
         assert summary["status"] == "not run"
         assert summary["reason"] == (reason if there else "--weights was not given")
-        assert summary["files"] == {"config.json": sha256(folder / "config.json")}
+        assert summary["files"] == {
+            name: sha256(folder / name) for name in ("config.json", "env.json")
+        }
         assert read_json(folder / "config.json")["settings"] == settings
 
 

@@ -106,7 +106,7 @@ def test_a_pickle_bomb_is_refused(
     if by_torch:
         torch.save({"step": 3, "weights": Bomb()}, path)
     else:
-        path.write_bytes(pickle.dumps(Bomb()))
+        path.write_bytes(pickle.dumps(Bomb(), protocol=2))
     saved._record({"3.pt": sha256(path)})
     assert saved.state() is None
     assert not (tmp_path / "went-off").exists()

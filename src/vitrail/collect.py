@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from vitrail.config import STEMS
-from vitrail.errors import VitrailError, run_command
+from vitrail.errors import run_command
 from vitrail.files import read_json, write_text
+from vitrail.intact import read_summary
 from vitrail.settings import run_id
 
 SUMMARY_FIELDS = [
@@ -39,10 +40,7 @@ def with_results(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Rows of the run table with what each run gave, or the reason why it gave nothing."""
     found = []
     for name in rows["run_id"]:
-        path = folder / "runs" / name / "summary.json"
-        if not path.exists():
-            raise VitrailError(f"{path} is missing; run snakemake --cores all again")
-        summary = read_json(path)
+        summary = read_summary(folder / "runs" / name)
         found.append({field: summary.get(field) for field in SUMMARY_FIELDS})
     results = pd.DataFrame(found, columns=SUMMARY_FIELDS)
     for field in ("parameters", "macs", "samples", "test_errors"):

@@ -68,6 +68,9 @@ def read_idx(path: Path) -> Bytes:
         VitrailError: the file is missing, is not such a file, or is longer or shorter
             than its header says.
     """
+    if (path.exists() or path.is_symlink()) and not path.is_file():
+        # A folder, a link that leads nowhere, or a pipe, which could be waited for without end.
+        raise VitrailError(f"{path} is no file; {_AGAIN}")
     try:
         # `fromfile` rather than `frombuffer` over the bytes read: the array is then
         # writable and PyTorch can share its memory without a warning.

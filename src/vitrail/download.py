@@ -217,6 +217,11 @@ def _write(path: Path, content: bytes) -> None:
     expected = hashlib.sha256(content).hexdigest()
     if path.is_file() and sha256(path) == expected:
         return
+    if path.is_dir():
+        raise VitrailError(
+            f"{path} is a folder, but a file of MNIST belongs there; move it away and run the same "
+            "command again"
+        )
     write_bytes(path, content)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from vitrail import cost
+from vitrail import cost, machine
 
 
 class VitrailError(Exception):
@@ -19,7 +19,7 @@ def run_command(main: Callable[[], None]) -> None:
     that started it does.
 
     Exit codes: 0 when the step is done, 1 after a `VitrailError` or a problem of
-    the disk, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
+    the disk or the memory, 130 after Ctrl-C. Anything else is a bug and keeps its traceback.
     """
     try:
         _belong_to_a_run()
@@ -36,6 +36,10 @@ def run_command(main: Callable[[], None]) -> None:
         )
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if said := machine.fault(error):  # in an error of a library's own
+            sys.exit(f"vitrail: {said}")
+        raise
 
 
 def _belong_to_a_run() -> None:

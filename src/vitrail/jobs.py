@@ -5,12 +5,15 @@ Imports neither torch nor pandas, because Snakemake reads it each time it parses
 
 from __future__ import annotations
 
+from vitrail.config import STEMS
 from vitrail.runs import Plan
 from vitrail.settings import Settings, digest, steps_of
 
+# Snakemake starts what can be started by priority. A question whose runs are there is answered
+# and recorded at once; of the trainings the longest come first, then question by question.
+ANSWER, PRETRAIN, LONGEST, THRESHOLDS = 50, 30, 25, 20
 LONGEST_NAME = 100  # a rule's name is part of the name of its log, which may have 255 bytes
-Together = tuple[str, tuple[int, ...], list[str]]
-Alone = tuple[str, int, tuple[int, ...], list[str]]
+Trainings = tuple[str, int, tuple[int, ...], list[str]]  # name, priority, seeds, arms
 
 
 def training_work(settings: Settings) -> float:
@@ -27,8 +30,8 @@ def training_work(settings: Settings) -> float:
     return float(images * tokens * width**2 * depth)
 
 
-def training_together(plan: Plan) -> list[Together]:
-    """Name, seeds and arms of each rule that trains a method at all its label budgets.
+def training_together(plan: Plan) -> list[Trainings]:
+    """Name, priority, seeds and arms of each rule that trains a method at all its label budgets.
 
     They are so short that starting a process for each would cost as much as the training.
     """
@@ -38,28 +41,46 @@ def training_together(plan: Plan) -> list[Together]:
             groups.setdefault((one.job, one.seeds), []).append(arm)
     several = len({job for job, _ in groups}) < len(groups)
     return [
-        (f"train_{job}{_named(seeds) if several else ''}", seeds, arms)
+        (
+            f"train_{job}{_named(seeds) if several else ''}",
+            of_question(asked_first(plan, arms[0])),
+            seeds,
+            arms,
+        )
         for (job, seeds), arms in groups.items()
     ]
 
 
-def training_rules(plan: Plan) -> list[Alone]:
+def of_question(stem: str) -> int:
+    """The priority of a question's trainings, 18 to 11."""
+    return 10 + len(STEMS) - STEMS.index(stem)
+
+
+def asked_first(plan: Plan, arm: str) -> str:
+    """The first question that reads an arm; the base ViT is in the pictures of all."""
+    return next(stem for stem in STEMS if arm in (*plan.arms_of(stem), plan.base))
+
+
+def training_rules(plan: Plan) -> list[Trainings]:
     """Name, priority, seeds and arms of each rule that trains arms one by one.
 
     The outputs of a job are the runs of all its arm's seeds, so arms with other seeds need
     their own rule. So do the longest trainings: priorities are fixed numbers, and one of them
-    started last would keep a single core busy at the end.
+    started last would keep a single core busy at the end. The others are trained question by
+    question, so that the first answers and their runs in MLflow can be looked at early.
     """
     alone = {arm: one for arm, one in plan.arms.items() if not one.job}
     work = {arm: training_work(one.settings) * len(one.seeds) for arm, one in alone.items()}
     long = 2 * sum(work.values()) / len(work)
     groups: dict[tuple[str, int, tuple[int, ...]], list[str]] = {}
     for arm, one in alone.items():
-        first = work[arm] > long
-        name = "train_longest" if first else "train"
+        stem = asked_first(plan, arm)
+        longest = work[arm] > long
+        name = "train_longest" if longest else f"train_{stem}"
         if one.seeds != plan.seeds:
             name += _named(one.seeds)
-        groups.setdefault((name, 20 if first else 10, one.seeds), []).append(arm)
+        priority = LONGEST if longest else of_question(stem)
+        groups.setdefault((name, priority, one.seeds), []).append(arm)
     return [(*key, sorted(arms)) for key, arms in groups.items()]
 
 

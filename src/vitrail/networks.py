@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
+from vitrail.intact import intact, read_summary
 from vitrail.settings import (
     IMAGE_SIZE,
     MODEL_FIELDS,
@@ -216,7 +217,9 @@ def load_start(network: nn.Module, path: Path) -> None:
 
     again = f"delete the folder {path.parent} and run the same command again"
     try:
-        found = load_file(path)
+        found = load_file(intact(path.parent, path.name))
+    except VitrailError:
+        raise
     except Exception as error:  # safetensors raises its own errors
         raise VitrailError(f"{path} is missing or damaged ({error}); {again}") from error
     trunk = {name: value for name, value in found.items() if not name.startswith(HEAD)}
@@ -239,11 +242,15 @@ def load_run(folder: Path) -> nn.Module:
     """
     from safetensors.torch import load_model
 
+    if (folder / "summary.json").is_file():  # MLflow keeps settings and weights alone
+        read_summary(folder)
     settings = read_json(folder / "config.json")["settings"]
     # The weights of the run replace the pretrained ones, so none need be found again.
     network = build({**settings, "pretrained": ""} if "pretrained" in settings else settings)
     try:
-        load_model(network, folder / "model.safetensors")
+        load_model(network, intact(folder, "model.safetensors"))
+    except VitrailError:
+        raise
     except Exception as error:  # safetensors raises its own and torch's errors
         raise VitrailError(
             f"{folder / 'model.safetensors'} is damaged ({error}); delete the folder {folder} "

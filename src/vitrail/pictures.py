@@ -25,6 +25,7 @@ from vitrail import ui
 from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
 from vitrail.tracking import store
+from vitrail.tracking.records import OUTDATED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -142,7 +143,8 @@ def _shown(results: Path, name: str) -> Shown:
     found = client.get_experiment_by_name(name)
     if found is None:
         raise VitrailError(f"MLflow knows no experiment {name}; run `make report` again")
-    runs = client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])
+    logged = client.search_runs([found.experiment_id], order_by=["attributes.start_time DESC"])
+    runs = [run for run in logged if OUTDATED not in run.data.tags]
     seeds = {run.data.tags["mlflow.parentRunId"]: run for run in runs if _is_seed(run)}
     if not seeds:
         raise VitrailError(f"MLflow has no runs in {name}; fill it with {store.REFILL}")

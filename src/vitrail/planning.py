@@ -5,7 +5,7 @@ workflow. Nothing is written.
 
     python -m vitrail.planning config/default.yaml my.yaml
 
-says whether these files make a study, in one sentence.
+says whether these files make a study, and whether it can be written here, in one sentence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrail import complexity_plan, jobs
+from vitrail import complexity_plan, jobs, places
 from vitrail.config import STEMS, Config, check_plain, load, merge, plain, validate
 from vitrail.config_file import read_config
 from vitrail.errors import VitrailError, run_command
@@ -105,7 +105,7 @@ def _check_amount(config: Config, plan: Plan) -> None:
         f"experiment {name.removeprefix('train_').partition('__')[0]}": [
             plan.arms[arm].settings for arm in arms
         ]
-        for name, _, arms in jobs.training_together(plan)
+        for name, _, _, arms in jobs.training_together(plan)
     }
     told["questions.q7_complexity"] = [
         told["questions.q7_complexity"],
@@ -128,6 +128,10 @@ def main() -> None:
     arguments = parser.parse_args()
     root = Path(__file__).parents[2]
     planned = plan_study(load(arguments.files), root)
+    # Snakemake writes below the folder that it is started in.
+    places.check_snakemake(Path())
+    places.check_kinds(Path("results"), planned.plan.study)
+    places.check_writable(Path("results"), planned.plan.study)
     runs = sum(len(arm.seeds) for arm in planned.plan.arms.values())
     print(f"vitrail: the config makes the study {planned.plan.study} of {runs:,} runs")
 

@@ -16,6 +16,7 @@ from vitrail.analysis import counted
 from vitrail.commit import commit, commit_words
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
+from vitrail.intact import SHOWN, checksums, intact
 from vitrail.opening import chip
 from vitrail.questions.answer import markdown_table
 from vitrail.questions.sources import Sources, source_of
@@ -46,7 +47,7 @@ def gather(folder: Path) -> Gathered:
     claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
     finished = runs[runs["status"] == "finished"]
     environments = {
-        run: read_json(folder / "runs" / run / "env.json") for run in finished["run_id"]
+        run: read_json(intact(folder / "runs" / run, "env.json")) for run in finished["run_id"]
     }
     facts = environments[finished["run_id"].iloc[0]]
     seconds = pd.to_numeric(finished["seconds"]).sum()
@@ -215,8 +216,9 @@ def main() -> None:
     found.sources.figures["rules"] = source_of(
         rule_graph.draw, ["study/rules"], "`snakemake --rulegraph`"
     )
-    write_json(folder / "study" / "sources.json", found.sources.content(""))
     write_json(folder / "study" / "numbers.json", found.numbers)
+    sums = checksums(folder / "study", *SHOWN)
+    write_json(folder / "study" / "sources.json", {**found.sources.content(""), "files": sums})
     numbers = found.numbers
     print(f"study: {numbers['finished']} of {numbers['runs']} runs finished")
 

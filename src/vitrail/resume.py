@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from vitrail import code_files
-from vitrail.files import read_json, sha256, whole_folder, write_json
+from vitrail.files import draft_of, read_json, sha256, whole_folder, write_json
 
 EVERY = 30.0  # seconds between two states
 SHARE = 0.01  # of the time of a training, the most that saving states may take
@@ -95,7 +95,7 @@ class Unfinished:
         """
         begun = time.perf_counter()
         path = self.folder / f"{step}.pt"
-        draft = self.folder / f".{path.name}.{os.getpid()}"
+        draft = draft_of(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with draft.open("wb") as stream:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from vitrail.files import sha256, whole_folder, write_json
+from vitrail.intact import sealed
 from vitrail.settings import FINISHED_FILES, Settings, arm_id, run_id
 
 Rows = list[dict[str, Any]]
@@ -24,7 +25,7 @@ def write_run(
     facts: dict[str, Any],
     result: tuple[nn.Module, dict[str, Rows], np.ndarray] | None = None,
 ) -> None:
-    """Write a run folder; its `summary.json` names the checksums of its siblings.
+    """Write a run folder; its `summary.json` names the checksums of its siblings and its own.
 
     `result` is (trained network, tables by file name, test logits (10000, 10)); a run
     that could not be run has none.
@@ -37,7 +38,7 @@ def write_run(
             | {"settings": settings},
         )
         write_json(draft / "env.json", facts)
-        files = ["config.json"]
+        files = ["config.json", "env.json"]
         if result is not None:
             from safetensors.torch import save_model
 
@@ -48,7 +49,7 @@ def write_run(
             save_model(network.cpu(), str(draft / "model.safetensors"))
             files += FINISHED_FILES
         sums = {name: sha256(draft / name) for name in files}
-        write_json(draft / "summary.json", {**finite(summary), "files": sums})
+        write_json(draft / "summary.json", sealed({**finite(summary), "files": sums}))
 
 
 def write_rows(path: Path, rows: Rows) -> None:

@@ -1,4 +1,5 @@
 # Names and helpers that the other rule files use. Parsing imports no torch.
+import functools
 import json
 import re
 import shlex
@@ -14,10 +15,12 @@ from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import ending as study_ending
 from vitrail import jobs as study_jobs
+from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
+from vitrail.files import sha256
 from vitrail.steps import begin_run, set_paths
 from vitrail.watch import end_steps_when_told
 
@@ -27,6 +30,7 @@ try:
     PLANNED = study_planning.plan_study(
         config, ROOT, map(Path, workflow.overwrite_configfiles)
     )
+    study_places.check_kinds(Path("results"), PLANNED.plan.study)
     # After the config is known to be right: a mistake there writes nothing.
     begin_run(
         workflow.is_main_process, getattr(workflow.output_settings, "dryrun", False)
@@ -43,7 +47,10 @@ STUDY = PLAN.study
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
-MNIST = expand("results/data/{name}", name=[*study_settings.MNIST_FILES, "source.json"])
+# The four files can only be what their checksums say, and every step that reads them looks. So
+# their times mean nothing; after a clock that ran ahead they would train everything, each time.
+MNIST_FILES = expand("results/data/{name}", name=study_settings.MNIST_FILES)
+MNIST = [*map(ancient, MNIST_FILES), "results/data/source.json"]
 
 
 def source(*names):
@@ -63,6 +70,16 @@ CODE_QUESTIONS = source(
     "scaling.py",
     "cost_model.py",
 ) + source("label_errors.py", "drawings/*.py", "questions/[!q]*.py", "questions/*/*.py")
+
+
+def content_of(files):
+    """One hash of what source files hold, in their order."""
+    return study_settings.digest({"files": [content_of_file(file) for file in files]})
+
+
+@functools.cache
+def content_of_file(file):
+    return sha256(ROOT / file)
 
 
 def heading(stem):

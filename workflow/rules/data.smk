@@ -6,9 +6,11 @@ rule mnist:
         code=source("data.py", "download.py", "web.py"),
     output:
         # `update` keeps files that a user has put there.
-        update(MNIST),
+        update([*MNIST_FILES, "results/data/source.json"]),
     log:
         "results/logs/mnist.log",
+    # Trainings wait for it.
+    priority: study_jobs.PRETRAIN
     conda:
         ENVIRONMENT
     params:
@@ -32,6 +34,8 @@ rule imagenet_weights:
     wildcard_constraints:
         model="[^./]+",
         tag="[^/]+",
+    # The longest trainings wait for it.
+    priority: study_jobs.PRETRAIN
     conda:
         ENVIRONMENT
     params:

@@ -14,7 +14,7 @@ rule pretrain:
     log:
         f"{RESULTS}/{STUDY}/logs/pretrain/{{start}}.log",
     # Trainings wait for it.
-    priority: 30
+    priority: study_jobs.PRETRAIN
     conda:
         ENVIRONMENT
     threads: 1

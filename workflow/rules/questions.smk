@@ -56,6 +56,7 @@ for stem in STEMS:
             ),
         log:
             f"{RESULTS}/{STUDY}/logs/{stem}.log",
+        priority: study_jobs.ANSWER
         conda:
             ENVIRONMENT
         params:

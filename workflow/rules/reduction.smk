@@ -18,7 +18,7 @@ rule learn_thresholds:
         importance="received|class",
         percent=r"\d+",
     # The comparison waits for the last of them.
-    priority: 15
+    priority: study_jobs.THRESHOLDS
     conda:
         ENVIRONMENT
     threads: 1

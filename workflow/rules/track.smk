@@ -1,6 +1,7 @@
 # MLflow: the browsable record of the files. One step opens the store, because processes
 # that open a fresh database together break it, and makes the study's experiments in their
-# order; then one idempotent sync per question.
+# order; then one idempotent sync per question, as soon as it is answered: MLflow shows the
+# first questions while the trainings of the others go on.
 
 
 rule mlflow_store:
@@ -10,6 +11,7 @@ rule mlflow_store:
         touch(f"{RESULTS}/{STUDY}/mlflow_store.done"),
     log:
         f"{RESULTS}/{STUDY}/logs/mlflow_store.log",
+    priority: study_jobs.ANSWER
     conda:
         ENVIRONMENT
     params:
@@ -29,6 +31,7 @@ rule question_runs:
         f"{RESULTS}/{STUDY}/{{stem}}/runs.csv",
     log:
         f"{RESULTS}/{STUDY}/logs/question_runs_{{stem}}.log",
+    priority: study_jobs.ANSWER
     conda:
         ENVIRONMENT
     params:
@@ -53,6 +56,7 @@ rule track:
         f"{RESULTS}/{STUDY}/{{stem}}/tracking.json",
     log:
         f"{RESULTS}/{STUDY}/logs/track_{{stem}}.log",
+    priority: study_jobs.ANSWER
     conda:
         ENVIRONMENT
     params:

@@ -47,7 +47,7 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
 
 
 # A method at all its label budgets is one job: each run is as short as starting a process.
-for name, seeds, arms in study_jobs.training_together(PLAN):
+for name, priority, seeds, arms in study_jobs.training_together(PLAN):
 
     rule:
         name:
@@ -61,7 +61,7 @@ for name, seeds, arms in study_jobs.training_together(PLAN):
             run_files(arms, study_settings.RUN_FILES),
         log:
             f"{RESULTS}/{STUDY}/logs/train/{name}.log",
-        priority: 10
+        priority: priority
         conda:
             ENVIRONMENT
         threads: 1

@@ -18,6 +18,7 @@ from vitrail.execution.training import measure_training
 from vitrail.execution.tuning import measure_tuning
 from vitrail.execution.ways import Way, with_attention
 from vitrail.files import read_json
+from vitrail.intact import read_summary
 from vitrail.networks import load_run
 from vitrail.train import pixels
 
@@ -88,7 +89,7 @@ def trained(run: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     if not (run / "summary.json").is_file():
         raise VitrailError(f"--run {run} is not the folder of a run; name one of results/*/runs")
-    status = read_json(run / "summary.json")["status"]
+    status = read_summary(run)["status"]
     settings = read_json(run / "config.json")["settings"]
     if status != "finished" or settings["model"] != "vit":
         raise VitrailError(

@@ -17,6 +17,7 @@ from vitrail.data import load_mnist
 from vitrail.device import compute_repeatably, environment, faster_precision, pick_device
 from vitrail.errors import run_command
 from vitrail.files import json_params, read_json, sha256, whole_folder, write_json
+from vitrail.intact import sealed
 from vitrail.pretraining.learn import learn, mean_image_loss
 from vitrail.pretraining.recipe import read_recipe
 from vitrail.resume import EVERY, Unfinished, conditions
@@ -84,7 +85,7 @@ def pretrain(
         write_rows(draft / "timing.csv", log.seconds)
         save_file({k: v.contiguous() for k, v in weights.items()}, draft / "model.safetensors")
         sums = {path.name: sha256(path) for path in sorted(draft.iterdir())}
-        write_json(draft / "summary.json", {**finite(summary), "files": sums})
+        write_json(draft / "summary.json", sealed({**finite(summary), "files": sums}))
     unfinished.clear()
     return summary
 

@@ -14,6 +14,7 @@ import pandas as pd
 from vitrail import style
 from vitrail.claims import Claim
 from vitrail.files import write_json, write_text
+from vitrail.intact import SHOWN, checksums
 from vitrail.questions import plain_text
 from vitrail.questions.plain_text import as_markdown, as_text, everywhere
 from vitrail.questions.sources import Basis, Sources, source_of
@@ -131,7 +132,6 @@ class Answer:
         for name, frame in frames.items():
             written = plain_text.frame_as_text(frame).to_csv(index=False, lineterminator="\n")
             write_text(folder / f"{name}.csv", written)
-        write_json(folder / "sources.json", self.sources.content(f"{folder.name}/"))
         for view, content in self.explore.items():
             content = everywhere(content, as_text)
             text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -143,6 +143,8 @@ class Answer:
         write_text(folder / "answer.md", as_markdown(self.sentence.strip()) + "\n")
         opening = {"answer": self.short, "key": self.key.value, "key_name": self.key.name}
         write_json(folder / "opening.json", everywhere(opening, as_markdown))
+        sources = self.sources.content(f"{folder.name}/")
+        write_json(folder / "sources.json", {**sources, "files": checksums(folder, *SHOWN)})
 
 
 def claims_markdown(claims: list[Claim]) -> str:

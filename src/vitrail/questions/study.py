@@ -14,6 +14,7 @@ import pandas as pd
 from vitrail.config import Config
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
+from vitrail.intact import intact, read_summary
 from vitrail.questions.sources import Basis
 from vitrail.runs import Experiment, Plan, expand
 from vitrail.settings import run_id
@@ -54,12 +55,10 @@ class Study:
 
     def summary(self, arm_id: str, seed: int) -> dict[str, Any]:
         """The figures of a run, or the reason why there are none."""
-        path = self.run_folder(arm_id, seed) / "summary.json"
-        if path not in self._summaries:
-            if not path.exists():
-                raise VitrailError(f"{path} is missing; run snakemake --cores all again")
-            self._summaries[path] = read_json(path)
-        return self._summaries[path]
+        folder = self.run_folder(arm_id, seed)
+        if folder not in self._summaries:
+            self._summaries[folder] = read_summary(folder)
+        return self._summaries[folder]
 
     def finished_seeds(self, arm_id: str, asked: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The seeds of an arm, or those asked for, whose run ended with a trained network."""
@@ -108,9 +107,9 @@ class Study:
         frames = []
         for member in experiment.members:
             for seed in experiment.seeds:
-                path = self.run_folder(member.arm.arm_id, seed) / "history.csv"
-                if path.exists():
-                    curve = pd.read_csv(path)
+                if self.summary(member.arm.arm_id, seed)["status"] == "finished":
+                    folder = self.run_folder(member.arm.arm_id, seed)
+                    curve = pd.read_csv(intact(folder, "history.csv"))
                     frames.append(curve.assign(arm=member.name, label=member.label, seed=seed))
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -122,7 +121,7 @@ class Study:
 
     def test_logits(self, arm_id: str, seed: int) -> np.ndarray:
         """Logits on the test set, (10000, 10)."""
-        path = self.run_folder(arm_id, seed) / "predictions.npz"
+        path = intact(self.run_folder(arm_id, seed), "predictions.npz")
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return stored["test_logits"]
@@ -153,5 +152,6 @@ class Study:
     @property
     def hardware(self) -> str:
         """Where the first run of the base arm was computed, for captions."""
-        facts = read_json(self.run_folder(self.plan.base, self.plan.seeds[0]) / "env.json")
+        folder = self.run_folder(self.plan.base, self.plan.seeds[0])
+        facts = read_json(intact(folder, "env.json"))
         return f"{facts['hardware']}, {facts['threads']} thread, torch {facts['versions']['torch']}"

@@ -15,6 +15,7 @@ import yaml
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, write_text
+from vitrail.intact import check_shown
 from vitrail.report.explore import stage_views
 from vitrail.report.regions import write_regions
 
@@ -58,6 +59,7 @@ def stage(
         variables[stem.partition("_")[0]] = _stage_question(results / study / stem, build)
     extra = results / study / "study"
     if (extra / "numbers.json").exists():
+        check_shown(extra, f"delete the folder {extra} and run snakemake --cores all again")
         _copy(extra, "figures", "*.svg", build)
         _copy(extra, "tables", "*.md", build)
         variables["study"] = _numbers(extra / "numbers.json")
@@ -81,6 +83,10 @@ def _stage_question(folder: Path, build: Path) -> dict[str, Any]:
                 f"{folder / needed} is missing; "
                 f"make it with `snakemake --cores all {stem}` and render again"
             )
+    check_shown(
+        folder,
+        f"delete the folder {folder}, make it with `snakemake --cores all {stem}` and render again",
+    )
     _copy(folder, "figures", "*.svg", build)
     _copy(folder, "tables", "*.md", build)
     answers = build / "answers"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vitrail import style
 from vitrail.analysis import counted
+from vitrail.intact import intact
 from vitrail.questions.block.arms import add_legend, draw_arms, finished, look_of
 from vitrail.questions.study import Study
 
@@ -27,7 +28,7 @@ def training_curves(study: Study) -> pd.DataFrame:
     for arm, seeds in finished(study).items():
         look = look_of(study.plan.arms[arm].settings)
         for seed in seeds:
-            history = pd.read_csv(study.run_folder(arm, seed) / "history.csv")
+            history = pd.read_csv(intact(study.run_folder(arm, seed), "history.csv"))
             frames.append(history[COLUMNS].assign(arm=arm, seed=seed, **look))
     return pd.concat(frames, ignore_index=True)
 

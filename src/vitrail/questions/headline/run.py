@@ -10,6 +10,7 @@ import pandas as pd
 
 from vitrail.analysis import Estimate, McNemar, estimate, mcnemar
 from vitrail.files import read_json
+from vitrail.intact import intact
 from vitrail.questions.headline.scores import (
     Calibration,
     OnLabelErrors,
@@ -65,7 +66,7 @@ class Headline:
     def facts(self) -> dict[str, Any]:
         """env.json of the first finished seed: where it was computed."""
         folder = self.study.run_folder(self.member.arm.arm_id, self.seeds[0])
-        return dict(read_json(folder / "env.json"))
+        return dict(read_json(intact(folder, "env.json")))
 
     @cached_property
     def predictions(self) -> Predictions:
@@ -90,8 +91,8 @@ class Headline:
         curves = []
         for seed in self.seeds:
             folder = self.study.run_folder(self.member.arm.arm_id, seed)
-            clock = pd.read_csv(folder / "timing.csv")
-            curve = pd.read_csv(folder / "history.csv").merge(clock, on="step")
+            clock = pd.read_csv(intact(folder, "timing.csv"))
+            curve = pd.read_csv(intact(folder, "history.csv")).merge(clock, on="step")
             curves.append(curve.assign(seed=seed, minutes=curve["seconds"] / 60))
         return curves
 

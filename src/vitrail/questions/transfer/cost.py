@@ -9,6 +9,7 @@ import pandas as pd
 
 from vitrail import style
 from vitrail.analysis import CONFIDENCE, Estimate, percent
+from vitrail.intact import intact
 from vitrail.questions.answer import markdown_table
 from vitrail.questions.experiments.common import budget, mean_of, number, summarise
 from vitrail.questions.study import Study
@@ -93,7 +94,8 @@ def learning_curves(study: Study, experiment: Experiment) -> pd.DataFrame:
     for member in experiment.members:
         for seed in study.finished_seeds(member.arm.arm_id, experiment.seeds):
             mine = history[(history["arm"] == member.name) & (history["seed"] == seed)]
-            clock = pd.read_csv(study.run_folder(member.arm.arm_id, seed) / "timing.csv")
+            folder = study.run_folder(member.arm.arm_id, seed)
+            clock = pd.read_csv(intact(folder, "timing.csv"))
             frames.append(mine[columns].merge(clock, on="step"))
     found = [frame for frame in frames if len(frame)] or frames
     return pd.concat(found, ignore_index=True)

@@ -156,4 +156,6 @@ def test_it_serves_on_the_loopback_address_only(
         ui.stop(server)
         if server.stdout is not None:
             server.stdout.close()
-    assert {path.name for path in tmp_path.iterdir()} == {"results"}  # nothing beside the store
+    # Nothing beside the store, and no store where a server was asked.
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "none"}
+    assert [path.name for path in (tmp_path / "none").iterdir()] == [".mlflow.lock"]

@@ -36,7 +36,7 @@ def _listen(event: str, arguments: tuple[object, ...]) -> None:
             return
         host = address[0]
     if _away(host):
-        stack = "".join(traceback.format_stack(limit=12)[:-1])
+        stack = "".join(traceback.format_stack(limit=25)[:-1])
         with open(str(_LOG), "a", encoding="utf-8") as log:  # noqa: PTH123 - as light as can be
             log.write(f"{event} {host!r} by {sys.argv}\n{stack}\n")
 

@@ -188,11 +188,17 @@ def listed(listing: Callable[[str | None], Any], fetch: Callable[[str], str] | N
     }
 
 
-def state(client: Any, study: str = STUDY, checksums: bool = True) -> dict[str, Any]:
-    """All that MLflow holds of a study, with names in place of the ids that it draws."""
+def state(
+    client: Any, study: str = STUDY, stem: str = "", checksums: bool = True
+) -> dict[str, Any]:
+    """All that MLflow holds of a study, with names in place of the ids that it draws.
+
+    Of one question when `stem` is given. Without `checksums` files are listed and not read, and
+    of the curves only that of the training loss is asked for: hundreds of calls less.
+    """
     told: dict[str, Any] = {}
     names: dict[str, str] = {}
-    for about in client.search_experiments(filter_string=f"name LIKE '{study}/%'"):
+    for about in client.search_experiments(filter_string=f"name LIKE '{study}/{stem}%'"):
         where = [about.experiment_id]
         runs = client.search_runs(where, max_results=1000)
         for run in runs:
@@ -224,6 +230,7 @@ def _run(client: Any, run: Any, names: dict[str, str], checksums: bool) -> dict[
                 for point in client.get_metric_history(identity, key)
             )
             for key in run.data.metrics
+            if checksums or key == "train_loss"
         },
         "artifacts": listed(
             lambda folder: client.list_artifacts(identity, folder),

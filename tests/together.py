@@ -74,7 +74,7 @@ def eight_for_one_question(results: Path) -> str:
 def check(results: Path, stems: list[str]) -> None:
     """Nothing lost, nothing doubled, nothing half-way."""
     with store.open_client(results) as client:
-        found = state(client, checksums=False)
+        found = state(client, stem=stems[0] if len(stems) == 1 else "", checksums=False)
     for stem in stems:
         about = found[f"{STUDY}/{stem}"]
         prefix = "" if stem == STEM else f"{stem}-"

@@ -62,8 +62,8 @@ FILES = (
 COLUMNS = frozenset(
     {
         "seconds", "minutes", "train_seconds", "test_seconds", "pretraining_seconds",
-        "peak_memory_mb", "peak_mib", "train_samples_per_second", "images_per_second",
-        "images_per_second_one",
+        "peak_memory_mb", "peak_mib", "train_samples_per_second", "samples_per_second",
+        "images_per_second", "images_per_second_one",
     }
 )  # fmt: skip
 HEADINGS = frozenset(
@@ -122,7 +122,7 @@ def computed(path: Path, name: str) -> bytes | None:
     if _matches(name, FILES):
         return None
     content = path.read_bytes()
-    if name.endswith("summary.json"):
+    if name.endswith("summary.json") or _matches(name, ("reduction/*.json",)):
         return _without_keys(content)
     if name.endswith("numbers.json"):
         return _without_numbers(content, name.partition("/")[0])
@@ -145,11 +145,10 @@ def _as_json(content: Any) -> bytes:
 
 
 def _without_keys(content: bytes) -> bytes:
-    """A summary; the checksum of `timing.csv` goes with what it sums up."""
+    """A summary; the checksums of files that are measured go with what they sum up."""
     summary = {key: value for key, value in json.loads(content).items() if key not in COLUMNS}
-    summary["files"] = {
-        name: sum_ for name, sum_ in summary.get("files", {}).items() if name != "timing.csv"
-    }
+    for name in ("timing.csv", "env.json"):
+        summary.get("files", {}).pop(name, None)
     return _as_json(summary)
 
 

@@ -140,7 +140,7 @@ class Disturbed:
         runs = ["runs.csv", "training_memory.csv", "timing/attention.csv", "execution/ways.csv"]
         runs += ["reduction/table.csv", "input_seconds.csv"]
         answers = [f"{stem}/tracking.json" for stem in STEMS]
-        answers += ["claims.csv", "study/rules.csv"]
+        answers += ["runs.csv", "claims.csv", "study/rules.csv"]
         self._go_on(plan[0], [f"{below}/{name}" for name in runs])
         self.other_runs = [
             name
@@ -280,9 +280,12 @@ class Disturbed:
             (reference / "logs", self.folder / "logs"),
             (reference.parent / "logs", self.folder.parent / "logs"),
         ):
+            shutil.rmtree(ours, ignore_errors=True)
             for path in folder.rglob("*.log"):
+                copy = ours / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 if path.stat().st_mtime_ns < gathered:
-                    shutil.copyfile(path, ours / path.relative_to(folder))
+                    shutil.copyfile(path, copy)
 
     def table(self) -> str:
         """What was killed, when, and how long it took to be gone."""

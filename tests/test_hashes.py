@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
         "q2_mlp/answer.md": "Seven errors.\n",
         "q2_mlp/figures/gelu.svg": "<svg/>",
         "q6_vit/explore/effects.json": "{}",
+        "reduction/thresholds.json": json.dumps({"percent": 75, "seconds": 7.6}),
         "timing/attention.csv": "n,median_seconds\n16,0.1\n",
         "report/report.html": "7 errors in 2.5 s",
         "report/report.pdf": "7 errors in 2.5 s",
@@ -78,6 +79,7 @@ MEASURED = [
     (f"{RUN}/summary.json", '"timing.csv": "a"', '"timing.csv": "c"'),
     (f"{RUN}/summary.json", '"env.json": "e"', '"env.json": "c"'),
     (f"{RUN}/summary.json", "of all", "of others"),
+    ("reduction/thresholds.json", "7.6", "8.0"),
     ("runs.csv", "2.5", "2.6"),
     ("claims.csv", "refuted", "supported"),
     ("q2_mlp/numbers.json", '"9"', '"8"'),
@@ -87,6 +89,7 @@ MEASURED = [
 ]
 COMPUTED = [
     (f"{RUN}/history.csv", "0.5", "0.6"),
+    ("reduction/thresholds.json", "75", "50"),
     (f"{RUN}/predictions.npz", "logits", "others"),
     (f"{RUN}/model.safetensors", "weights", "others"),
     (f"{RUN}/summary.json", '"test_errors": 7', '"test_errors": 8'),

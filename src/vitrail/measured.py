@@ -65,8 +65,8 @@ MEASURED_SIBLINGS = ("timing.csv", "env.json")
 COLUMNS = frozenset(
     {
         "seconds", "minutes", "train_seconds", "test_seconds", "pretraining_seconds",
-        "peak_memory_mb", "peak_mib", "train_samples_per_second", "images_per_second",
-        "images_per_second_one",
+        "peak_memory_mb", "peak_mib", "train_samples_per_second", "samples_per_second",
+        "images_per_second", "images_per_second_one",
     }
 )  # fmt: skip
 HEADINGS = frozenset(
@@ -125,7 +125,7 @@ def computed(path: Path, name: str) -> bytes | None:
     if _matches(name, FILES):
         return None
     content = path.read_bytes()
-    if name.endswith("summary.json"):
+    if name.endswith("summary.json") or _matches(name, ("reduction/*.json",)):
         return _without_keys(content)
     if name.endswith("sources.json"):  # its checksums are of files that are compared themselves
         return _as_json({key: kept for key, kept in json.loads(content).items() if key != "files"})
@@ -153,11 +153,8 @@ def _without_keys(content: bytes) -> bytes:
     """A summary; the checksums of what was measured go with it, and that of the whole."""
     left_out = COLUMNS | {"checksum"}
     summary = {key: value for key, value in json.loads(content).items() if key not in left_out}
-    summary["files"] = {
-        name: sum_
-        for name, sum_ in summary.get("files", {}).items()
-        if name not in MEASURED_SIBLINGS
-    }
+    for name in MEASURED_SIBLINGS:
+        summary.get("files", {}).pop(name, None)
     return _as_json(summary)
 
 

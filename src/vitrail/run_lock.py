@@ -34,8 +34,7 @@ def begin(main: bool, dry: bool, results: str = "results") -> None:
     Raises:
         VitrailError: steps of a killed run do not end.
     """
-    runs = _open(RUNS)
-    if runs is None or RUNS in _held:
+    if RUNS in _held or (runs := _open(RUNS)) is None:
         return
     _held[RUNS] = runs
     alone = main and _take(runs, fcntl.LOCK_EX)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from test_workflow import SMOKE, STUB_HEAD, STUBS, Project, jobs
+from stub_project import SMOKE, STUB_HEAD, STUBS, Project, jobs
 from vitrail import places
 from vitrail.config import load
 from vitrail.errors import run_command

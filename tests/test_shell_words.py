@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from test_workflow import SMOKE, STUB_HEAD, STUBS, Project, jobs
+from stub_project import SMOKE, STUB_HEAD, STUBS, Project, jobs
 from vitrail import config as study_config
 from vitrail import runs
 from vitrail.errors import VitrailError

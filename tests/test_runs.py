@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import copy
-import csv
-import itertools
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from made_config import Config, experiment, with_experiments
 from vitrail import complexity_plan, runs
 from vitrail import settings as arms
 from vitrail.config import STEMS, load, merge, validate
-from vitrail.ending import ending
 from vitrail.errors import VitrailError
-from vitrail.reserved import RESERVED, RESERVED_EVERYWHERE
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 ALONE = ("headline", "reduced")  # experiments of one arm
-Config = dict[str, Any]
-
 TRAINING: Config = {
     "train_size": 55000,
     "validation": 5000,
@@ -88,19 +81,6 @@ OTHER = {
     "timm_model": "vit_tiny_patch16_224",
     "pretrained": "",
 }
-
-
-def with_experiments(config: Config, stem: str = "q2_mlp", **experiments: Any) -> Config:
-    """A config that holds these experiments of one question and nothing else."""
-    for name in STEMS:
-        config["questions"][name].pop("experiments", None)
-    config["questions"][stem]["experiments"] = experiments
-    validate(config, SCHEMA)
-    return config
-
-
-def experiment(**content: Any) -> Config:
-    return {"title": "An experiment", **content}
 
 
 # --- Identity
@@ -457,137 +437,6 @@ def test_an_added_arm_leaves_the_others_alone(config: Config) -> None:
     assert set(before.arms) < set(after.arms)
 
 
-# --- Mistakes that a schema does not see; the others are in test_config.py
-
-
-@pytest.mark.parametrize(
-    ("about", "named"),
-    [
-        ({"vary": {"depth": [1, 2]}, "arms": {"a": {}}}, "either vary or arms"),
-        ({}, "either vary or arms"),
-        ({"arms": {"a": None}}, r"x\.arms has no arm left"),
-        ({"arms": {"a": {}}, "reference": "b"}, r"x\.reference names the arm 'b'.* are a$"),
-        (
-            {
-                "arms": {"a": {}, "b": {"settings": {"depth": 2}}},
-                "claims": [{"id": "i", "sentence": "s", "better": "a", "worse": "c"}],
-            },
-            r"x\.claims\.i\.worse names the arm 'c'.* are a, b$",
-        ),
-        (
-            {
-                "arms": {"a": {}, "b": {"settings": {"depth": 2}}},
-                "claims": [{"id": "i", "sentence": "s", "better": "a", "worse": "b"}] * 2,
-            },
-            "two claims with the id 'i'",
-        ),
-        (
-            {"arms": {"c": {"settings": {"model": "cnn", "depth": 3}}}},
-            r"x\.arms\.c: the key depth has no effect on model 'cnn'",
-        ),
-        ({"vary": {"channels": [8, 16]}}, "the key channels has no effect on model 'vit'"),
-        ({"arms": {"t": {"settings": {"model": "timm"}}}}, r"arms\.t: timm_model must name"),
-        (
-            {"arms": {"t": {"settings": {"pretrained": "augreg_in1k"}}}},
-            "the key pretrained has no effect on model 'vit'",
-        ),
-    ],
-)
-def test_mistakes_are_named(config: Config, about: Config, named: str) -> None:
-    with pytest.raises(VitrailError, match=named) as caught:
-        runs.expand(with_experiments(config, x=experiment(**about)))
-    assert str(caught.value).startswith("config: questions.q2_mlp")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("field", ["depth", "channels", "timm_model"])
-def test_a_setting_that_a_model_does_not_read_is_refused(config: Config, field: str) -> None:
-    """Else two arms of one outcome would differ in what they claim to be."""
-    values = {"depth": 3, "channels": 8, "timm_model": "vit_tiny_patch16_224"}
-    for kind, names in arms.MODEL_FIELDS.items():
-        if field in names:
-            continue
-        own = {"model": kind, field: values[field]}
-        if kind == "timm":
-            own["timm_model"] = "vit_tiny_patch16_224"
-        with pytest.raises(VitrailError, match=f"the key {field} has no effect on model '{kind}'"):
-            runs.expand(with_experiments(config, x=experiment(arms={"a": {"settings": own}})))
-
-
-def renamed(config: Config, stem: str, name: str) -> Config:
-    """The config with one more experiment of that name."""
-    about = experiment(arms={"a": {}, "b": {"settings": {"depth": 2}}})
-    merge(config, {"questions": {stem: {"experiments": {name: about}}}})
-    validate(config, SCHEMA)
-    return config
-
-
-@pytest.mark.parametrize("stem", STEMS)
-def test_a_name_that_a_question_uses_itself_is_refused(config: Config, stem: str) -> None:
-    names = RESERVED[stem] | RESERVED_EVERYWHERE
-    for name in names | ({"headline_curve", "headline_new"} if stem == "q6_vit" else set()):
-        with pytest.raises(
-            VitrailError,
-            match=rf"^config: questions\.{stem}\.experiments\.{name}: this question has .*; choose",
-        ):
-            runs.expand(renamed(copy.deepcopy(config), stem, name))
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"), [("q2_mlp", "headline_x"), ("q2_mlp", "base"), ("q6_vit", "share")]
-)
-def test_a_name_that_only_another_question_uses_is_free(
-    config: Config, stem: str, name: str
-) -> None:
-    plan = runs.expand(renamed(config, stem, name))
-    assert name in [about.name for about in plan.of_question(stem)]
-
-
-@pytest.mark.parametrize(
-    "study", ["default", "smoke", "full", "headline", "recipe", "optimizers", "starts"]
-)
-def test_no_shipped_experiment_is_refused(study: str) -> None:
-    config = load([ROOT / "config" / f"{name}.yaml" for name in dict.fromkeys(("default", study))])
-    asked = {
-        (stem, name)
-        for stem in STEMS
-        for name, block in (config["questions"][stem].get("experiments") or {}).items()
-        if block is not None
-    }
-    plan = runs.expand(config)
-    assert {(about.question, about.name) for about in plan.experiments} == asked
-
-
-@pytest.mark.parametrize("stem", STEMS)
-def test_every_name_that_a_question_writes_is_reserved(stem: str) -> None:
-    """A figure added to a question is added to the table, else an experiment could take it."""
-    parts, found = {"figures", "tables", "numbers", "data"}, set()
-    folder = ROOT / "src" / "vitrail" / "questions"
-    files = [
-        folder / f"{stem}.py",
-        *(folder.glob("transfer/*.py") if stem == "q8_transfer" else ()),
-    ]
-    trees = [ast.parse(file.read_text("utf-8")) for file in files]
-    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
-        keys: list[ast.expr | None]
-        match node:
-            case ast.keyword(arg=part, value=ast.Dict(keys=keys)) if part in parts:
-                pass
-            case ast.AugAssign(target=ast.Attribute(attr=part), value=ast.Dict(keys=keys)):
-                assert part in parts
-            case ast.Subscript(value=ast.Attribute(attr=part), slice=key, ctx=ast.Store()):
-                keys = [key] if part in parts else []
-            case ast.Call(func=ast.Attribute(attr="draw" | "tabulate"), args=[key, *_]):
-                keys = [key]
-            case _:
-                keys = []
-        found |= {key.value for key in keys if isinstance(key, ast.Constant)}
-    assert found
-    assert found <= RESERVED[stem]
-    if stem != "q6_vit":  # its patch_shuffle is written elsewhere
-        assert found == RESERVED[stem]
-
-
 def test_steps_of_a_run() -> None:
     def steps(**changes: Any) -> int:
         return arms.steps_of({**VIT, **changes})
@@ -598,120 +447,3 @@ def test_steps_of_a_run() -> None:
     assert steps(train_size=640, epochs=0.5) == 5
     assert steps(train_size=640, epochs=2.25) == 22
     assert steps(train_size=640, epochs=0.09) == 0
-
-
-# --- The command, and the tables that are made from its rows
-
-
-def test_command_writes_the_run_table(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import json
-
-    out = tmp_path / "study" / "plan.csv"
-    monkeypatch.setattr(sys, "argv", ["runs", "--config", json.dumps(config), "--out", str(out)])
-    runs.main()
-    with out.open(encoding="utf-8", newline="") as stream:
-        table = list(csv.DictReader(stream))
-    plan = runs.expand(config)
-    assert [row["run_id"] for row in table] == [row["run_id"] for row in runs.rows(plan)]
-    first = ["run_id", "arm_id", "arm", "label", "question", "experiment", "seed"]
-    assert list(table[0])[:7] == first
-    for row in table:
-        arm = plan.arms[row["arm_id"]]
-        written = {name: value for name, value in row.items() if name not in first}
-        assert {name: value for name, value in written.items() if value != ""} == {
-            name: str(value) for name, value in arm.settings.items() if value != ""
-        }
-
-
-def write_results(folder: Path, config: Config, missing: str = "") -> runs.Plan:
-    """plan.csv and summaries of a study in which arms of the kind `missing` were not run."""
-    import json
-
-    plan = runs.expand(config)
-    table = runs.rows(plan)
-    folder.mkdir(parents=True)
-    with (folder / "plan.csv").open("w", newline="", encoding="utf-8") as stream:
-        names = dict.fromkeys(name for row in table for name in row)
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(table)
-    for row in table:
-        summary: Config = {"status": "finished", "reason": "", "parameters": 123456}
-        summary |= {"test_accuracy": 0.9 + row["seed"] / 7, "test_errors": 41, "files": {}}
-        if row["arm"].endswith(missing) and missing:
-            summary = {"status": "not run", "reason": "no weights, and no network", "files": {}}
-        path = folder / "runs" / row["run_id"] / "summary.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(summary))
-    return plan
-
-
-def test_run_table_keeps_every_digit_and_every_reason(config: Config, tmp_path: Path) -> None:
-    from vitrail.collect import run_table
-
-    plan = write_results(tmp_path / "default", config, missing=".imagenet")
-    table = run_table(tmp_path / "default")
-    text = table.to_csv(index=False).splitlines()
-    rows = list(csv.DictReader(text))
-    assert [row["run_id"] for row in rows] == [row["run_id"] for row in runs.rows(plan)]
-    for row in rows:
-        if row["arm"].endswith(".imagenet"):
-            assert (row["status"], row["reason"]) == ("not run", "no weights, and no network")
-            assert row["test_accuracy"] == row["parameters"] == ""
-        else:
-            assert float(row["test_accuracy"]) == 0.9 + int(row["seed"]) / 7
-            assert (row["parameters"], row["test_errors"]) == ("123456", "41")
-    # What the plan says comes through as it was written.
-    with (tmp_path / "default" / "plan.csv").open(encoding="utf-8", newline="") as stream:
-        for planned, row in zip(csv.DictReader(stream), rows, strict=True):
-            for name in ("label", "learning_rate", "pixel_mean", "warmup", "seed", "pretrained"):
-                assert planned[name] == row[name]
-
-
-def test_run_table_names_a_missing_run(config: Config, tmp_path: Path) -> None:
-    from vitrail.collect import run_table
-
-    plan = write_results(tmp_path / "default", config)
-    lost = tmp_path / "default" / "runs" / f"{plan.base}-s1" / "summary.json"
-    lost.unlink()
-    with pytest.raises(VitrailError, match=f"{re.escape(str(lost))} is missing; run"):
-        run_table(tmp_path / "default")
-
-
-def test_claim_table(tmp_path: Path) -> None:
-    import json
-
-    from vitrail.collect import claim_table
-    from vitrail.errors import VitrailError as Refused
-
-    claim = {"id": "q1-a", "sentence": "s", "test": "t", "evidence": "e", "verdict": "supported"}
-    claim["finding"] = "f"
-    for stem in STEMS:
-        (tmp_path / stem).mkdir()
-        content = [claim] if stem == "q1_patch_embedding" else []
-        (tmp_path / stem / "claims.json").write_text(json.dumps(content))
-    table = claim_table(tmp_path)
-    assert table.to_dict("records") == [{"question": "q1_patch_embedding", **claim}]
-    (tmp_path / "q6_vit" / "claims.json").write_text("[{")
-    with pytest.raises(Refused, match=r"claims\.json is not readable JSON"):
-        claim_table(tmp_path)
-
-
-def test_ending_names_what_was_not_run(config: Config, tmp_path: Path) -> None:
-    from vitrail.collect import run_table
-
-    plan = write_results(tmp_path / "default", config, missing=".imagenet")
-    run_table(tmp_path / "default").to_csv(tmp_path / "default" / "runs.csv", index=False)
-    assert ending("default", tmp_path) == ""  # no report yet, nothing to say
-    report = tmp_path / "default" / "report" / "report.html"
-    report.parent.mkdir()
-    report.write_text("")
-    lines = ending("default", tmp_path).splitlines()
-    planned = len(runs.rows(plan))
-    assert lines[0] == f"vitrail: study default: {planned - 3} of {planned} runs finished"
-    assert any(line.endswith(str(report)) for line in lines)
-    (last,) = [line for line in lines if "not run" in line]
-    names = [row["run_id"] for row in runs.rows(plan) if row["arm"].endswith(".imagenet")]
-    assert last.strip() == f"not run  {', '.join(names)}: no weights, and no network"

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from made_run import reseal
 from vitrail.files import read_json, write_json, write_text
 from vitrail.run_folder import write_run
 from vitrail.settings import MNIST_FILES, Settings, arm_id, run_id
@@ -149,7 +150,10 @@ def make_question(results: Path, stem: str) -> None:
     rows = []
     for about in ROWS:
         name = f"{stem}-{about['run_id']}"
-        shutil.copytree(results / STUDY / "runs" / about["run_id"], results / STUDY / "runs" / name)
+        copy = results / STUDY / "runs" / name
+        shutil.copytree(results / STUDY / "runs" / about["run_id"], copy)
+        write_json(copy / "config.json", read_json(copy / "config.json") | {"run_id": name})
+        reseal(copy)
         rows.append(
             about | {"run_id": name, "arm_id": f"{stem}-{about['arm_id']}", "question": stem}
         )

@@ -28,6 +28,7 @@ from vitrail.files import read_json
 from vitrail.networks import build
 from vitrail.run_folder import write_run
 from vitrail.setting_checks import checked
+from vitrail.settings import arm_id, run_id
 from vitrail.train import logits_of, pixels, score
 
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, mnist: Mnist) -> Path:
     network = build(settings)
     logits = logits_of(network, pixels(mnist.test_images, settings, CPU), "fp32")
     accuracy = score(logits, torch.from_numpy(mnist.test_labels).long())[1]
-    folder = tmp_path_factory.mktemp("runs") / "a-run"
+    folder = tmp_path_factory.mktemp("runs") / run_id(arm_id(settings), 0)
     rows = {"history.csv": [{"step": 1}], "timing.csv": [{"step": 1}]}
     summary = {"status": "finished", "test_accuracy": accuracy}
     write_run(folder, settings, 0, summary, {}, (network, rows, logits.numpy()))
@@ -146,7 +147,7 @@ def test_the_step_writes_every_row_and_column(
     assert tune.loc["lora", "trainable_parameters"] < 0.1 * tune.loc["full", "trainable_parameters"]
     assert tune["reason"].str.contains("--weights was not given").all()
     assert tune["accuracy"].isna().all()
-    assert facts["run"] == "a-run" and facts["settings"] == read_settings(settings)
+    assert facts["run"] == run.name and facts["settings"] == read_settings(settings)
     assert {"hardware", "load_average", "load_average_after", "threads"} <= set(facts)
 
 

@@ -36,6 +36,7 @@ from vitrail.networks import build, load_run
 from vitrail.optimizers import make_optimizers
 from vitrail.run_folder import write_run
 from vitrail.setting_checks import checked
+from vitrail.settings import arm_id, run_id
 
 Settings = dict[str, Any]
 NO_TOKEN = {"class_token": False, "global_pool": "avg"}
@@ -418,9 +419,10 @@ def test_it_learns_and_repeats_itself(
     assert again[1].history == log.history
     assert again[2].tobytes() == logits.tobytes()
     tables = {"history.csv": log.history, "timing.csv": log.seconds}
-    write_run(tmp_path / "run", settings, 0, summary, {}, (network, tables, logits))
+    folder = tmp_path / run_id(arm_id(settings), 0)
+    write_run(folder, settings, 0, summary, {}, (network, tables, logits))
     images = train.pixels(mnist.test_images, settings, torch.device("cpu"))
-    found = train.logits_of(load_run(tmp_path / "run"), images, "fp32")
+    found = train.logits_of(load_run(folder), images, "fp32")
     assert found.numpy().tobytes() == logits.tobytes()
     plain = train.run(arm(config), 0, mnist, torch.device("cpu"), None)
     assert plain[2].tobytes() != logits.tobytes()

@@ -26,6 +26,7 @@ from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow i
 from vitrail.tracking import store
 
 HERE = Path(__file__).parent
+GONE = 2**22 + 1  # no process has this number: it is beyond the largest
 ALL = bool(os.environ.get("VITRAIL_ALL_KILLS"))
 
 
@@ -78,8 +79,8 @@ def test_what_a_kill_left_is_gone(results: Path) -> None:
     """Drafts of the model, of tracking.json and of the database."""
     folder = results / STUDY / STEM
     (folder / ".tracking" / "model").mkdir(parents=True)
-    (folder / ".tracking.json.123").write_text("{")
-    (results / ".mlflow.123.db-journal").write_text("")
+    (folder / f".tracking.json.{GONE}").write_text("{")
+    (results / f".mlflow.db.{GONE}-journal").write_text("")
     store.initialise(STUDY, results)
     assert go(results)[0] == counted(logged=6)
     left = [path.name for path in results.rglob(".*")]

@@ -138,6 +138,7 @@ def test_a_store_that_may_not_be_written_is_named(results: Path, closed: str) ->
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
+        "from vitrail import run_lock, watch\n"  # before it may no longer read them
         "from vitrail.tracking import store\n"
         "from vitrail.errors import run_command\n"
         "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"

@@ -20,7 +20,7 @@ from vitrail.optimizers import make_optimizers
 from vitrail.run_folder import write_run
 from vitrail.sam import climbed
 from vitrail.selection import PRESAMPLE, draw, gradient_bound, mean_loss, presample
-from vitrail.settings import in_full, relevant, steps_of
+from vitrail.settings import arm_id, in_full, relevant, run_id, steps_of
 
 Settings = dict[str, Any]
 CPU = torch.device("cpu")
@@ -75,8 +75,9 @@ def test_same_seed_same_bits_and_it_learns(
     assert first[3]["val_accuracy"] > 0.8
     assert first[1].history[-1]["samples"] == 32 * steps_of(settings)
     tables = {"history.csv": first[1].history, "timing.csv": first[1].seconds}
-    write_run(tmp_path / "run", settings, 0, first[3], {}, (first[0], tables, first[2]))
-    network = load_run(tmp_path / "run")
+    folder = tmp_path / run_id(arm_id(settings), 0)
+    write_run(folder, settings, 0, first[3], {}, (first[0], tables, first[2]))
+    network = load_run(folder)
     images = train.pixels(mnist.test_images, settings, CPU)
     assert train.logits_of(network, images, "fp32").numpy().tobytes() == first[2].tobytes()
     assert first[3]["macs"] == count_macs(build(settings), torch.zeros(1, 1, 28, 28))

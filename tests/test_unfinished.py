@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from made_attempts import Attempts, Interrupted, Killed, flip
+from made_run import reseal
 from vitrail import code_files, train, weights
 from vitrail.files import read_json, sha256, write_json
 from vitrail.pretraining import __main__ as pretraining
@@ -297,6 +298,7 @@ def test_work_from_another_start_is_not_used(
         content = load_file(taught_by / "model.safetensors")
         content["head.bias"][0] += 1
         save_file(content, taught_by / "model.safetensors")
+        reseal(taught_by)
     attempts.stops.clear()
     attempts(settings)
     printed = capsys.readouterr().out

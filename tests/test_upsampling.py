@@ -16,7 +16,7 @@ from vitrail.networks import build, load_run
 from vitrail.run_folder import write_run
 from vitrail.runs import expand
 from vitrail.setting_checks import checked
-from vitrail.settings import arm_id
+from vitrail.settings import arm_id, run_id
 from vitrail.train import run
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +63,7 @@ def test_it_trains_and_comes_back_from_its_folder(
     assert len(log.history) == 1
     small = run(checked(defaults, TINY, "a test"), 0, mnist, torch.device("cpu"), None)[3]
     assert summary["macs"] > 3 * small["macs"], "17 tokens instead of 5"
-    folder = tmp_path / "run"
+    folder = tmp_path / run_id(arm_id(settings), 0)
     tables = {"history.csv": log.history, "timing.csv": log.seconds}
     write_run(folder, settings, 0, summary, {}, (network, tables, logits))
     images = torch.rand(2, 1, 28, 28)

@@ -17,7 +17,7 @@ import pytest
 from vitrail import data, train
 from vitrail.files import sha256
 from vitrail.resume import RECORD, State, Unfinished
-from vitrail.settings import arm_id, run_id
+from vitrail.settings import arm_id, relevant, run_id
 
 # The command, with the checksums of whatever files lie in the folder of --data.
 COMMAND = """
@@ -30,7 +30,16 @@ folder = Path(sys.argv[sys.argv.index("--data") + 1])
 data.FILES = {name: sha256(folder / name) for name in data.FILES}
 run_command(train.main)
 """
+# Files of a run that a kill must not change.
+SAME = ("history.csv", "predictions.npz", "model.safetensors", "config.json")
 Settings = dict[str, Any]
+
+
+def small_vit(config: Settings) -> Settings:
+    """A ViT of 30 steps of some milliseconds."""
+    small = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500, "validation": 100}
+    small |= {"epochs": 2, "batch_size": 32, "evaluations": 3}
+    return relevant({**config["defaults"], **small})
 
 
 class Interrupted(Exception):

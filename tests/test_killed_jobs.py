@@ -11,24 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from made_attempts import Attempts, Interrupted, flip, kill_at, start
+from made_attempts import SAME, Attempts, Interrupted, flip, kill_at, small_vit, start
 from vitrail import train
 from vitrail.files import read_json, sha256
-from vitrail.settings import FINISHED_FILES, RUN_FILES, arm_id, relevant, run_id
+from vitrail.settings import FINISHED_FILES, RUN_FILES, arm_id, run_id
 
 Settings = dict[str, Any]
 ROOT = Path(__file__).parents[1]
-SAME = ("history.csv", "predictions.npz", "model.safetensors", "config.json")
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @pytest.fixture
 def vit(config: Settings) -> Settings:
-    """A ViT of 30 steps of some milliseconds."""
-    small = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500, "validation": 100}
-    small |= {"epochs": 2, "batch_size": 32, "evaluations": 3}
-    return relevant({**config["defaults"], **small})
+    return small_vit(config)
 
 
 @pytest.fixture

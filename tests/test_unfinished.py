@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from made_attempts import Attempts, Interrupted, Killed, flip
+from made_attempts import SAME, Attempts, Interrupted, Killed, flip, small_vit
 from made_run import reseal
 from vitrail import code_files, train, weights
 from vitrail.files import read_json, sha256, write_json
@@ -24,17 +24,13 @@ from vitrail.settings import arm_id, relevant, run_id
 
 Settings = dict[str, Any]
 ROOT = Path(__file__).parents[1]
-SAME = ("history.csv", "predictions.npz", "model.safetensors", "config.json")
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 @pytest.fixture
 def vit(config: Settings) -> Settings:
-    """A ViT of 30 steps of some milliseconds."""
-    small = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500, "validation": 100}
-    small |= {"epochs": 2, "batch_size": 32, "evaluations": 3}
-    return relevant({**config["defaults"], **small})
+    return small_vit(config)
 
 
 # --- The files

@@ -80,6 +80,7 @@ def fake_run(results: Path, settings: Settings, seed: int, accuracy: float) -> s
     summary = {
         "status": "finished", "reason": "", "parameters": 1234, "macs": 5678, "samples": 100,
         "seconds": 1.5, "train_samples_per_second": 66.7, "peak_memory_mb": 12.5,
+        "test_seconds": 0.25, "precision_used": "fp32",
         "train_loss": math.pi / 10, "val_loss": None, "val_accuracy": accuracy - 0.01,
         "test_loss": 1 / 3, "test_accuracy": 1 - errors / IMAGES, "test_errors": errors,
     }  # fmt: skip

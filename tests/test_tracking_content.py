@@ -30,6 +30,7 @@ from made_tracked import (
     write_table,
 )
 from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow is imported)
+from vitrail.collect import SUMMARY_FIELDS
 from vitrail.config import STEMS
 from vitrail.files import read_json, sha256, write_json, write_text
 from vitrail.intact import read_summary, sealed
@@ -71,6 +72,16 @@ def test_mlflow_returns_the_numbers_of_the_files(results: Path) -> None:
             for file in records.RUN_ARTIFACTS:
                 copy = client.download_artifacts(identity, file)
                 assert Path(copy).read_bytes() == (folder / file).read_bytes()
+
+
+def test_every_column_of_the_run_table_is_in_the_store(results: Path) -> None:
+    """As a metric, or as a tag what is no number; settings are parameters."""
+    _, told = go(results)
+    with store.open_client(results) as client:
+        run = client.get_run(next(iter(told["runs"].values())))
+    held = set(run.data.metrics) | {tag.removeprefix("vitrail.") for tag in run.data.tags}
+    assert set(SUMMARY_FIELDS) - {"status", "reason"} <= held  # only finished runs are logged
+    assert run.data.tags["vitrail.precision_used"] == "fp32"
 
 
 def test_runs_are_nested_and_tagged(results: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,24 @@ def test_a_server_that_is_not_there_is_told_without_its_password(
         with pytest.raises(VitrailError, match=r"127\.0\.0\.1:9 does not answer") as caught:
             step()
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("postgresql://me:secret@127.0.0.1:9/runs", r"127\.0\.0\.1:9/runs does not answer"),
+        ("mysql://me:secret@/runs", "No module named 'MySQLdb'; install that driver"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_in_seconds(
+    results: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    begun = time.monotonic()
+    with pytest.raises(VitrailError, match=said) as caught:
+        store.initialise(STUDY, results)
+    assert time.monotonic() - begun < 20
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

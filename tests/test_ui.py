@@ -159,3 +159,11 @@ def test_it_serves_on_the_loopback_address_only(
     # Nothing beside the store, and no store where a server was asked.
     assert {path.name for path in tmp_path.iterdir()} == {"results", "none"}
     assert [path.name for path in (tmp_path / "none").iterdir()] == [".mlflow.lock"]
+
+
+def test_a_password_is_not_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody on the machine can read that."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db.example.org/runs")
+    assert "secret" not in " ".join(ui.command(tmp_path, 5000))

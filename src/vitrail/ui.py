@@ -46,7 +46,7 @@ def command(results: Path, port: int) -> list[str]:
     Raises:
         VitrailError: there is nothing to show yet, or the database is damaged.
     """
-    path, uri = store.database(results), store.tracking_uri(results)
+    path = store.database(results)
     if not store.given_uri():
         if not path.exists():
             raise VitrailError(
@@ -62,7 +62,6 @@ def command(results: Path, port: int) -> list[str]:
         # MLflow would let through any name that begins like a private address: 10.example.org.
         *("--allowed-hosts", ",".join(f"{name}{rest}" for name in NAMES for rest in ("", ":*"))),
         *("--cors-allowed-origins", ",".join(f"http://{name}:{port}" for name in NAMES)),
-        *("--backend-store-uri", uri),
         *("--default-artifact-root", folder, "--artifacts-destination", folder),
     ]
 
@@ -92,6 +91,8 @@ def main() -> None:
     print(f"ui: http://{HOST}:{arguments.port}/{PAGE}  (Ctrl-C ends it)", flush=True)
     # Off: nine helper processes that evaluate language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    # Not on the command line, which everybody on the machine can read: it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.tracking_uri(arguments.results)
     os.environ["MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"] = "false"
     os.execv(server[0], server)
 

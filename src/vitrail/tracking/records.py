@@ -35,7 +35,9 @@ FINALS = (
     "test_errors",
     "parameters",
     "macs",
+    "samples",
     "seconds",
+    "test_seconds",
     "train_samples_per_second",
     "peak_memory_mb",
 )
@@ -179,6 +181,7 @@ def _run(study: str, row: Row, folder: Path) -> Record:
         | {
             "vitrail.run_id": row["run_id"],
             "vitrail.commit": commit,
+            "vitrail.precision_used": str(summary.get("precision_used") or "unknown"),
             "vitrail.data_sha256": data_checksum(source.get("sha256")),
             "mlflow.source.name": "python -m vitrail.train",
             "mlflow.source.type": "LOCAL",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sqlite3
 import urllib.error
 import urllib.request
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ANSWER_SECONDS = 5
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # where a URI names none
 # Opens the store and syncs every question of the study, whatever is up to date by its files.
 REFILL = "`snakemake --cores all --forcerun mlflow_store`"
 
@@ -123,7 +125,9 @@ def open_client(results: Path) -> Iterator[MlflowClient]:
     uri = tracking_uri(results)
     if uri.startswith(("http://", "https://")):
         ask_server(uri)
-    elif not given_uri():
+    elif given_uri():
+        ask_database(uri)
+    else:
         path = database(results)
         if not path.exists():
             raise VitrailError(
@@ -182,6 +186,11 @@ def _told(where: Path | str) -> Iterator[None]:
 
     try:
         yield
+    except ImportError as error:  # SQLAlchemy loads the driver that the URI asks for
+        raise VitrailError(
+            f"MLflow cannot use {where}: {error}; install that driver into the environment, "
+            "or keep the record behind `mlflow server`"
+        ) from error
     except (MlflowException, SQLAlchemyError, CommandError) as error:
         reason = " ".join(str(error).split("\n")[0].split())[:300]
         if given_uri():
@@ -264,5 +273,26 @@ def ask_server(uri: str) -> None:
     except (OSError, ValueError) as error:
         raise VitrailError(
             f"the tracking server {without_password(uri)} does not answer ({error}); start it, or "
+            "unset MLFLOW_TRACKING_URI to keep the record in results/mlflow.db"
+        ) from error
+
+
+def ask_database(uri: str) -> None:
+    """Make sure within seconds that a database on the network answers; MLflow tries for minutes.
+
+    One that is reached through a file, as SQLite or by a socket, is left to MLflow.
+
+    Raises:
+        VitrailError: nothing answers there.
+    """
+    parts = urlsplit(uri)
+    port = next((at for kind, at in PORTS.items() if parts.scheme.startswith(kind)), None)
+    if port is None or not parts.hostname:
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or port), ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise VitrailError(
+            f"the database {without_password(uri)} does not answer ({error}); start it, or "
             "unset MLFLOW_TRACKING_URI to keep the record in results/mlflow.db"
         ) from error

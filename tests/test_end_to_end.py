@@ -87,7 +87,7 @@ def test_run_folders_are_whole(study: Study) -> None:
         summary = read_json(folder / "summary.json")
         names = {*RUN_FILES, *(FINISHED_FILES if row["status"] == "finished" else ())}
         assert {path.name for path in folder.iterdir()} == names
-        assert set(summary["files"]) == names - {"summary.json", "env.json"}
+        assert set(summary["files"]) == names - {"summary.json"}
         for name, expected in summary["files"].items():
             assert sha256(folder / name) == expected, folder / name
 

@@ -112,4 +112,4 @@ audit: ## look the locked packages up in a list of known vulnerabilities (SERVIC
 	@$(VENV)/audit/bin/python -m vitrail.audit --program $(VENV)/audit/bin/pip-audit --service="$$SERVICE"
 
 clean: ## delete the results of all studies (the data and the MLflow store stay)
-	find results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +
+	find -H results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +

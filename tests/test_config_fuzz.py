@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from config_fuzz import configs
+from config_fuzz import configs, schema, shipped
 from vitrail import jobs
 from vitrail.errors import VitrailError
 from vitrail.planning import plan_study
@@ -30,13 +31,69 @@ DRY_RUNS = int(os.environ.get("VITRAIL_FUZZ_DRY_RUNS", "6"))
 SECONDS = 120  # for one of them; half a second on an idle machine
 
 
-def is_sentence(said: str) -> bool:
+def is_sentence(said: str, config: Any) -> bool:
     """One line that starts with the config, names a place in it and is no dump of it."""
-    return bool(re.fullmatch(r"config: [^\n]{10,500}", said)) and said.isprintable()
+    one_line = re.fullmatch(r"config: [^\n]{10,500}", said) and said.isprintable()
+    return bool(one_line) and names_a_place(said.removeprefix("config: "), config)
+
+
+def names_a_place(text: str, config: Any) -> bool:
+    """Whether a sentence begins with a place of this config: keys and positions, with dots."""
+    if missing := re.fullmatch(r"\(top level\): the key (\w+) is missing", text):
+        return missing[1] in schema()["required"] and missing[1] not in config
+    if long := re.match(r"experiment (\w+) takes ", text):  # by the name of its rule
+        names = [name for block in config["questions"].values() for name in block["experiments"]]
+        return any(long[1].endswith(re.sub(r"\W", "_", name)) for name in names)
+    wrong_key = re.match(r"the key (.*) under ", text)
+    text = text[wrong_key.end() :] if wrong_key else text.removeprefix("unknown key ")
+    below, rest = followed(text, config)
+    if wrong_key:  # as Python writes it, the middle of a long one left out
+        top = rest.startswith("(top level) ")
+        return any(repr(key)[:30] == wrong_key[1][:30] for key in below) and (
+            top or (below is not config and rest.startswith(" "))
+        )
+    if rest.startswith("''; "):  # the empty key
+        return "" in below
+    # Arms that `vary` and `budgets` make have names that stand nowhere.
+    made = ".arms." in text and bool(re.match(r"[\w.-]+: ", rest))
+    return below is not config and (made or rest[:1] in (" ", ":", ";"))
+
+
+def followed(text: str, config: Any) -> tuple[Any, str]:
+    """What the place at the start of a text leads to, and the text behind it."""
+    below = config
+    while True:
+        pairs = below.items() if isinstance(below, dict) else ()
+        pairs = enumerate(below) if isinstance(below, list | tuple) else pairs
+        fits = {str(key): value for key, value in pairs if text.startswith(str(key)) and key != ""}
+        fits = {key: value for key, value in fits.items() if text[len(key) :][:1] in " .:;"}
+        if not fits:
+            return below, text
+        key = max(fits, key=len)
+        below, text = fits[key], text[len(key) :].removeprefix(".")
+        if text[:1] in " :;":
+            return below, text
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["something is wrong with this config", "data.folders is 3",
+     "defaults.depth.3 is 'x', but must be of type integer", "x.data.folder is 3, which is wrong",
+     "unknown key data.other; known here: folder", "the key 3 under data is not text; quote it",
+     "(top level): the key study is missing", "(top level): there is a fault in this config",
+     "questions.q2_mlp.experiments.activation.arm.relu: a fault", "unknown key ''; known: study"],
+)  # fmt: skip
+def test_a_sentence_that_names_no_place_is_none(said: str) -> None:
+    config = shipped("default")
+    assert is_sentence("config: data.folder is 3, but must be of type string", config)
+    assert not is_sentence(f"config: {said}", config)
 
 
 def made(count: int) -> list[dict[str, Any]]:
-    """So many configs, always the same, no two alike."""
+    """So many configs, no two alike.
+
+    Not quite the same ones each time: Hypothesis also tries what it finds in loaded modules.
+    """
     found: dict[str, dict[str, Any]] = {}
 
     @settings(max_examples=2 * count, suppress_health_check=list(HealthCheck))
@@ -59,13 +116,19 @@ def test_every_config_is_planned_or_refused_in_a_sentence() -> None:
             assert jobs.training_rules(planned.plan)
             told["planned"] += 1
         except VitrailError as error:
-            assert is_sentence(str(error)), str(error)
+            assert is_sentence(str(error), config), str(error)
             told["refused"] += 1
         assert time.process_time() - begun < 10
     print(f"{sum(told.values())} configs: {dict(told)}")
     assert sum(told.values()) >= IN_PROCESS
-    assert told["planned"] > 50  # else nothing is learned of what is let through
-    assert told["refused"] > 50
+    assert told["planned"] > 30  # else nothing is learned of what is let through
+    words = (ROOT / "docs" / "bad_input.md").read_text(encoding="utf-8")
+    (documented,) = re.findall(
+        r"About (\d+) are refused in one line of at most 500 characters, about (\d+) are planned",
+        words,
+    )
+    assert abs(told["refused"] - int(documented[0])) <= 20, told
+    assert abs(told["planned"] - int(documented[1])) <= 20, told
 
 
 def sample(count: int) -> list[dict[str, Any]]:

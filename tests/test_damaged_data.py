@@ -117,7 +117,60 @@ def test_the_data_step_names_it_and_puts_it_right(
     download.obtain(str(mine), out)
     assert (out / TEST_IMAGES).read_bytes() == before
     said = capsys.readouterr().out
-    assert f"{mine / TEST_IMAGES} is thrown away" in said or f"has no {TEST_IMAGES}" in said
+    told = {"a folder": "a folder", "a pipe": "a pipe", "a link to itself": "of no use (",
+            "a dangling link": "a link to nowhere, which does not exist"}  # fmt: skip
+    wrong = f"left: it is {told[kind]}" if kind in told else "thrown away"
+    named = f"{mine} has no {TEST_IMAGES}" if kind == "gone" else f"{mine / TEST_IMAGES} is {wrong}"
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("nowhere", "No such file"), ("file", "is no folder"), ("file/in", "Not a directory"),
+     ("loop", "symbolic links"), ("n" * 300, "File name too long"), ("~nobody-here", "home")],
+)  # fmt: skip
+def test_a_folder_that_is_none_stops_before_anybody_is_asked(
+    tmp_path: Path, tiny: Files, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    """Not even the files that are in place are taken; they stay as they are."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("another source was asked")
+
+    for source in ("from_mirrors", "from_npm", "from_folder"):
+        monkeypatch.setattr(download, source, asked)
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    out = put(tmp_path / "out", tiny)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VitrailError, match=f"^data.folder of the config is '{name}', which.*{why}"):
+        download.obtain(name, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == tiny
+    with pytest.raises(VitrailError, match="write"):
+        download.obtain(name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_none_ends_the_step(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vitrail.download", "--out", str(tmp_path / "data")]
+    done = subprocess.run(
+        [*command, "--folder=/nowhere/at/all"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("vitrail: data.folder of the config is '/nowhere/at/all', which")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_link_to_a_device_is_named_and_not_read(
+    tmp_path: Path, tiny: Files, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = put(tmp_path / "mine", tiny)
+    (mine / TRAIN_IMAGES).unlink()
+    (mine / TRAIN_IMAGES).symlink_to("/dev/zero")
+    download.obtain(str(mine), put(tmp_path / "out", tiny))
+    said = capsys.readouterr().out
+    assert f"{mine / TRAIN_IMAGES} is left: it is a link to /dev/zero, a device" in said
+    assert "has no" not in said
 
 
 def test_two_files_that_are_swapped(tmp_path: Path, tiny: Files) -> None:
@@ -195,7 +248,8 @@ def test_no_network_no_npm_and_no_home_is_one_sentence(tmp_path: Path) -> None:
     """The real command, where nothing outside can be reached."""
     command = [sys.executable, "-m", "vitrail.download", "--out", str(tmp_path / "data")]
     variables = {"PATH": "/nowhere", "HOME": "/dev/null", "PYTHONPATH": os.environ["PYTHONPATH"]}
-    unshare = ["/usr/bin/unshare", "--net"]
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    unshare = ["/usr/bin/unshare", *user, "--net"]
     if subprocess.run([*unshare, "/bin/true"], capture_output=True).returncode:
         pytest.skip("a network of its own cannot be made here")
     done = subprocess.run(

@@ -40,8 +40,9 @@ run_command(train.main)
 
 def unshared(script: str, folder: Path, **variables: str) -> Done:
     """Run a shell script with mounts of its own; its words are in `stdout`."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
     return subprocess.run(
-        ["unshare", "--mount", "bash", "-euc", script],
+        ["unshare", *user, "--mount", "bash", "-euc", script],
         cwd=folder,
         env={**os.environ, **variables},
         stdout=subprocess.PIPE,

@@ -45,6 +45,28 @@ def test_help_lists_the_targets(tmp_path: Path) -> None:
         assert f"make {target}" in said
 
 
+def test_clean_follows_a_link_to_the_results_and_none_in_them(tmp_path: Path) -> None:
+    """Studies go; data, weights and the MLflow store stay, and so does all that is linked."""
+    there, outside = tmp_path / "disk", tmp_path / "outside"
+    for name in ("default/runs", "smoke", "data", "weights", "mlflow-artifacts"):
+        (there / name).mkdir(parents=True)
+    (there / "mlflow.db").touch()
+    outside.mkdir()
+    (outside / "kept").touch()
+    (there / "default" / "link").symlink_to(outside)
+    (there / "other").symlink_to(outside)
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(ROOT / "Makefile", project)
+    (project / "results").symlink_to(there)
+    done = subprocess.run(["make", "clean"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in there.iterdir()) == [
+        "data", "mlflow-artifacts", "mlflow.db", "other", "weights",
+    ]  # fmt: skip
+    assert (outside / "kept").exists() and (project / "results").is_symlink()
+
+
 def test_ci_runs_make_test() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.rstrip().splitlines()[-1] == "make test"

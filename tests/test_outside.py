@@ -54,6 +54,24 @@ def test_mlflow_and_the_hub_are_quiet_because_the_package_says_so() -> None:
     assert fresh(code) == "False False False"  # without us they would talk
 
 
+def test_offline_the_hub_is_closed() -> None:
+    code = "from huggingface_hub import constants; print(constants.HF_HUB_OFFLINE)"
+    assert fresh(f"import vitrail; {code}", VITRAIL_OFFLINE="1") == "True"
+    assert fresh(f"import vitrail; {code}") == "False"
+
+
+def test_no_switch_is_lost() -> None:
+    """Also of programs that are not here to be asked, as Quarto's Deno: by their manuals' names."""
+    names = "DO_NOT_TRACK MLFLOW_DISABLE_TELEMETRY HF_HUB_DISABLE_TELEMETRY "
+    names += "HF_HUB_DISABLE_UPDATE_CHECK NO_UPDATE_NOTIFIER DENO_NO_UPDATE_CHECK "
+    names += "PIP_DISABLE_PIP_VERSION_CHECK"
+    assert {name: outside.QUIET.get(name) for name in names.split()} == {
+        name: "true" if name in ("DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY") else "1"
+        for name in names.split()
+    }
+    assert outside.CLOSED.items() >= {"HF_HUB_OFFLINE": "1", "npm_config_offline": "true"}.items()
+
+
 def test_a_user_may_switch_it_on_again() -> None:
     said = fresh("import os, vitrail; print(os.environ['DO_NOT_TRACK'])", DO_NOT_TRACK="false")
     assert said == "false"

@@ -134,6 +134,17 @@ def test_every_locked_package_has_the_hashes_of_its_files() -> None:
     assert ours and all("--require-hashes" in line for line in ours), ours
 
 
+def test_the_figures_of_the_lock_are_those_of_the_documentation() -> None:
+    linux = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux",
+             "python_version": "3.11", "python_full_version": "3.11.9"}  # fmt: skip
+    there = [one for one, _ in locked() if one.marker is None or one.marker.evaluate(linux)]
+    hashes = sum(len(found) for _, found in locked())
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    told = f"{len(locked())} packages ({len(there)} of them on Linux), {hashes:,} hashes"
+    assert told in text
+    assert f"vitrail: {len(there)} of {len(there)} packages were not audited" in text
+
+
 def test_lock_names_no_place_of_the_machine_that_made_it() -> None:
     """No address of an index, no folder, no option of pip beside the hashes."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")

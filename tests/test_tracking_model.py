@@ -135,6 +135,25 @@ def test_a_model_is_measured_after_loading_and_only_once(
     assert go(results) == (counted(unchanged=6), told)
 
 
+def test_the_process_that_loads_a_model_cannot_see_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on PYTHONPATH nor from the folder that it stands in; other paths stay."""
+    other = tmp_path / "other"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(measure.SOURCES), str(other)]))
+    monkeypatch.chdir(measure.SOURCES)
+    monkeypatch.setattr(measure, "PROGRAM", """
+import importlib.util, json, sys
+spec = importlib.util.find_spec("vitrail")
+with open(sys.argv[3], "w") as stream:
+    json.dump([spec and spec.origin, sys.path], stream)
+""")  # fmt: skip
+    measure._predict("models:/none", "sqlite://", tmp_path)
+    origin, paths = json.loads((tmp_path / "logits.npy").read_text())
+    assert origin is None or not Path(origin).is_relative_to(measure.SOURCES), origin
+    assert str(other) in paths and not {"", str(measure.SOURCES)} & set(paths)
+
+
 def test_a_model_that_is_not_its_run_is_refused(results: Path, measured: None) -> None:
     """The weights of one seed, the answers of another: named, and never READY."""
     name = ROWS[1]["run_id"]

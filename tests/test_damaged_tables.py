@@ -56,7 +56,7 @@ def test_a_damaged_table_is_named(tmp_path: Path, damage: Callable[[Path], Any])
     assert len(read_rows(vouched(table), "arm")) == 3
     damage(table)
     for read in (vouched, read_rows):
-        with pytest.raises(VitrailError, match=r"is damaged .*; delete it and run the same") as told:
+        with pytest.raises(VitrailError, match=r"is damaged .*; delete it and run") as told:
             read(table)
         assert str(table) in str(told.value) and "\n" not in str(told.value)
 

@@ -269,7 +269,8 @@ class Disturbed:
         folders = ("pretraining", "runs", "timing", "execution", "reduction")
         files = [path for name in folders for path in (reference / name).rglob("*")]
         files = [path for path in files if path.is_file() and not path.name.startswith(".")]
-        files += [reference / "training_memory.csv", reference / "input_seconds.csv"]
+        for name in ("training_memory.csv", "input_seconds.csv"):
+            files += [reference / name, reference / f"{name}.sha256"]
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
             shutil.copyfile(path, self.folder / path.relative_to(reference))
 

@@ -48,6 +48,11 @@ def put(path, text="x"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
+def put_vouched(path, text="x"):
+    from vitrail.intact import vouch
+    put(path, text)
+    vouch(Path(path))
+
 """
 STUBS = {
     "download.py": """
@@ -60,25 +65,26 @@ put(of("--out"), json.dumps({"status": "not available", "path": of("--path")}))
 """,
     "timing.py": """
 out = Path(of("--out"))
-for file in (out, out.with_name("attention_samples.csv"), Path(of("--log-env"))):
-    put(file)
+for file in (out, out.with_name("attention_samples.csv")):
+    put_vouched(file)
+put(of("--log-env"))
 """,
     "execution/__main__.py": """
 assert (Path(of("--run")) / "summary.json").exists()
-for name in ("--out", "--log-env"):
-    put(of(name), of("--params"))
+put_vouched(of("--out"), of("--params"))
+put(of("--log-env"), of("--params"))
 """,
     "reduction/__main__.py": """
 assert (Path(of("--run")) / "summary.json").exists()
 for name in ("--out", "--pictures", "--log-env"):
     if name in sys.argv:
-        put(of(name), of("--params"))
+        put_vouched(of(name), of("--params"))
 """,
     "input_seconds.py": """
-put(of("--out"))
+put_vouched(of("--out"))
 """,
     "step_memory.py": """
-put(of("--out"), of("--arms"))
+put_vouched(of("--out"), of("--arms"))
 """,
     "pretraining/__main__.py": """
 for name in ("config.json", "env.json", "summary.json"):
@@ -117,7 +123,7 @@ if sys.argv[1] == "sync":
 """,
     "collect.py": """
 rows = of("--arms") if sys.argv[1] == "question" else ""
-put(of("--out"), "status,reason,run_id\\n" + rows)
+put_vouched(of("--out"), "status,reason,run_id\\n" + rows)
 """,
     "provenance.py": """
 folder = Path(of("--results")) / of("--study") / "study"

@@ -108,7 +108,9 @@ def test_the_step_writes_every_row_and_column(
     settings = TINY | {"rounds": 12}  # more than the 200 test images: back to the first
     found, facts = go(monkeypatch, mnist, run, tmp_path, "--params", json.dumps(settings))
     assert torch.get_num_threads() == threads
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["env.json", "ways.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("env.json", "ways.csv", "ways.csv.sha256")
+    ]
 
     assert list(found.columns) == COLUMNS
     assert list(zip(found["group"], found["name"], strict=True)) == [

@@ -136,7 +136,7 @@ def test_a_run_that_was_not_run_is_told_but_not_logged(results: Path) -> None:
 
 
 def test_a_question_without_runs_still_shows_its_figures(results: Path) -> None:
-    write_text(results / STUDY / "q7_complexity" / "runs.csv", "run_id,arm_id,question,status\n")
+    write_text(results / STUDY / "q7_complexity" / "runs.csv", ",".join(records.COLUMNS) + "\n")
     write_text(results / STUDY / "q7_complexity" / "figures" / "time.svg", "<svg/>")
     counts, told = go(results, "q7_complexity")
     assert counts["logged"] == 1

@@ -11,8 +11,8 @@ import pandas as pd
 
 from vitrail.config import STEMS
 from vitrail.errors import run_command
-from vitrail.files import read_json, write_text
-from vitrail.intact import read_summary
+from vitrail.files import read_json
+from vitrail.intact import check_shown, read_summary, write_vouched
 from vitrail.settings import run_id
 
 SUMMARY_FIELDS = [
@@ -68,6 +68,8 @@ def question_table(folder: Path, arms: list[dict[str, Any]]) -> pd.DataFrame:
 
 def claim_table(folder: Path) -> pd.DataFrame:
     """The claims of all questions, in their order."""
+    for stem in STEMS:
+        check_shown(folder / stem, f"delete the folder {folder / stem} and run again")
     rows = [
         {"question": stem, **claim}
         for stem in STEMS
@@ -92,7 +94,7 @@ def main() -> None:
     else:
         table = question_table(folder, arguments.arms)
     # Every digit of a number is written, so that tables and files compare exactly.
-    write_text(arguments.out, table.to_csv(index=False, lineterminator="\n"))
+    write_vouched(arguments.out, table.to_csv(index=False, lineterminator="\n"))
     print(f"{arguments.table}: {len(table)} rows -> {arguments.out}")
 
 

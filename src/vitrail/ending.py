@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
+import sys
 from pathlib import Path
 
 from vitrail.config import load
-from vitrail.errors import run_command
+from vitrail.errors import VitrailError, run_command
+from vitrail.intact import read_rows
 
 
 def ending(study: str, results: Path) -> str:
-    """A few lines for the terminal; empty when the study has no report yet."""
+    """A few lines for the terminal; empty when the study has no report yet.
+
+    Raises:
+        VitrailError: the table of its runs is damaged.
+    """
     folder = results / study
     report, table = folder / "report" / "report.html", folder / "runs.csv"
     if not (report.exists() and table.exists()):
         return ""
-    with table.open(encoding="utf-8", newline="") as stream:
-        runs = list(csv.DictReader(stream))
+    runs = read_rows(table, "run_id", "status", "reason")
     finished = sum(run["status"] == "finished" for run in runs)
     lines = [
         f"vitrail: study {study}: {finished} of {len(runs)} runs finished",
@@ -38,8 +42,12 @@ def ending(study: str, results: Path) -> str:
 
 def after_snakemake(study: str, results: Path) -> None:
     """Print the ending, unless `make` called Snakemake: it prints it even after no job."""
-    if "MAKELEVEL" not in os.environ:
+    if "MAKELEVEL" in os.environ:
+        return
+    try:
         print(ending(study, results))
+    except VitrailError as error:  # Snakemake would print a traceback
+        print(f"vitrail: {error}", file=sys.stderr)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from vitrail.errors import run_command
-from vitrail.files import write_text
+from vitrail.intact import write_vouched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds = seconds_per_image(networks())
     table = pd.DataFrame([(*size, value) for size, value in seconds.items()], columns=COLUMNS)
-    write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
+    write_vouched(arguments.out, table.to_csv(index=False, float_format="%.6g"))
     print(f"input_seconds: {len(table)} sizes")
 
 

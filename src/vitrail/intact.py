@@ -1,22 +1,30 @@
 """Are the files of a finished step those that it wrote? Asked where they are read.
 
 A run's summary.json keeps the checksums of its siblings, and one of itself; a question's
-sources.json those of what the report takes from it. A bit that flips on a disk, a file that
-was cut or copied from elsewhere is then named instead of used.
+sources.json those of what is taken from it; a table that is a step's whole result has a file
+beside it that ``sha256sum --check`` reads, too. A bit that flips on a disk, a file that was cut
+or copied from elsewhere is then named instead of used.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from vitrail.errors import VitrailError
-from vitrail.files import read_json, sha256
+from vitrail.files import read_json, sha256, write_text
 
-# What the report takes from the folder of a question, or of the study.
-SHOWN = ("answer.md", "numbers.json", "figures/*", "tables/*", "explore/*")
+# What the report, MLflow and README.md take from the folder of a question, or of the study.
+SHOWN = (
+    *("answer.md", "numbers.json", "claims.json", "answers.csv"),
+    *("figures/*", "tables/*", "explore/*"),
+)
+SUM = ".sha256"  # end of the name of the file beside a table that has its checksum
 OWN = "checksum"  # the key of a summary that holds its own
 
 
@@ -74,7 +82,7 @@ def checksums(folder: Path, *patterns: str) -> dict[str, str]:
 
 
 def check_shown(folder: Path, remedy: str) -> None:
-    """Compare what the report takes from a question, or from the study, with its sources.json.
+    """Compare what is taken from a question, or from the study, with its sources.json.
 
     Raises:
         VitrailError: names the file that is missing or altered.
@@ -97,3 +105,62 @@ def compare(path: Path, expected: str, remedy: str) -> None:
             f"{path} is damaged (its SHA-256 starts with {actual[:8]} instead of {expected[:8]}); "
             f"{remedy}"
         )
+
+
+def vouch(path: Path) -> None:
+    """Write the checksum of a finished file beside it, in the form of ``sha256sum``."""
+    write_text(path.with_name(path.name + SUM), f"{sha256(path)}  {path.name}\n")
+
+
+def write_vouched(path: Path, text: str) -> None:
+    """Write a table, and its checksum beside it."""
+    write_text(path, text)
+    vouch(path)
+
+
+def vouched(path: Path) -> Path:
+    """The path of a file that has its checksum beside it.
+
+    A file without one passes: an older version of the step has written it.
+
+    Raises:
+        VitrailError: it is missing, or is not what the step wrote.
+    """
+    remedy = "delete it and run the same command again"
+    beside = path.with_name(path.name + SUM)
+    if not path.is_file():
+        raise VitrailError(f"{path} is missing; run the same command again")
+    if beside.is_file():
+        noted = beside.read_text(encoding="utf-8", errors="replace")
+        if not (found := re.fullmatch(r"([0-9a-f]{64})  [^\n]*\n", noted)):
+            raise VitrailError(f"{beside} is damaged (it holds no SHA-256); {remedy}")
+        compare(path, found[1], remedy)
+    return path
+
+
+def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a table by the names of its columns, all as text.
+
+    Args:
+        path: a CSV file, with or without its checksum beside it.
+        columns: those that it has to have.
+
+    Raises:
+        VitrailError: it is missing, altered, no CSV in UTF-8, or a row or a column of it is
+            not whole.
+    """
+    try:
+        text = vouched(path).read_bytes().decode("utf-8")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        rows = list(reader)
+        if lacking := [name for name in columns if name not in (reader.fieldnames or ())]:
+            raise ValueError(f"it has no column {lacking[0]}")
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has more or fewer values than the header")
+        if not text.endswith("\n"):
+            raise ValueError("its last line does not end")
+    except (ValueError, csv.Error) as error:
+        raise VitrailError(
+            f"{path} is damaged ({error}); delete it and run the same command again"
+        ) from error
+    return rows

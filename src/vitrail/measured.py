@@ -26,6 +26,7 @@ FILES = (
     "training_memory.csv",
     "input_seconds.csv",
     "reduction/env.json",
+    "*.csv.sha256",  # of tables that are compared themselves
     "q6_vit/answer.md",  # how long the base ViT trained
     "q6_vit/tables/headline_page.md",  # how long the headline run trained
     "q6_vit/figures/cost.svg",  # one panel is of images per second

@@ -16,7 +16,7 @@ from vitrail.analysis import counted
 from vitrail.commit import commit, commit_words
 from vitrail.errors import run_command
 from vitrail.files import read_json, write_json, write_text
-from vitrail.intact import SHOWN, checksums, intact
+from vitrail.intact import SHOWN, checksums, intact, vouched
 from vitrail.opening import chip
 from vitrail.questions.answer import markdown_table
 from vitrail.questions.sources import Sources, source_of
@@ -43,8 +43,8 @@ class Gathered:
 
 def gather(folder: Path) -> Gathered:
     """From ``results/<study>``."""
-    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False)
-    claims = pd.read_csv(folder / "claims.csv", keep_default_na=False)
+    runs = pd.read_csv(vouched(folder / "runs.csv"), keep_default_na=False)
+    claims = pd.read_csv(vouched(folder / "claims.csv"), keep_default_na=False)
     finished = runs[runs["status"] == "finished"]
     environments = {
         run: read_json(intact(folder / "runs" / run, "env.json")) for run in finished["run_id"]

@@ -7,13 +7,13 @@ does not come out the same again was written by another version of this file, or
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 from pathlib import Path
 
 from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import read_json, write_text
+from vitrail.intact import check_shown, read_rows
 
 BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
 HEAD = "| Question | Answer | Key number | Claims |\n|:--|:--|:--|:--|"
@@ -43,8 +43,8 @@ def answers(folder: Path) -> tuple[dict[str, str], Rows]:
                 f"{file} is missing, so there are no answers to show; run `make report` first, "
                 "with the same CONFIG"
             )
-    with table.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    check_shown(table.parent, f"delete the folder {table.parent} and run `make report`")
+    rows = read_rows(table, *SIGNS, "question", "title", "asks", "answer", "key", "key_name")
     for row in rows:
         row["claims"] = " ".join(
             f"{sign}\u00a0{row[name]}" for name, sign in SIGNS.items() if row[name] != "0"

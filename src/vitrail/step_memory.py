@@ -21,8 +21,8 @@ import torch
 from vitrail.data import Mnist, load_mnist, split
 from vitrail.device import pick_device
 from vitrail.errors import run_command
-from vitrail.files import write_text
 from vitrail.growing import first_stage
+from vitrail.intact import write_vouched
 from vitrail.meters import peak_mib
 from vitrail.networks import build
 from vitrail.settings import Settings, in_full
@@ -70,7 +70,7 @@ def main() -> None:
     mnist = load_mnist(arguments.data, verify=True)
     rows = [(arm, step_mib(settings, mnist, device)) for arm, settings in arguments.arms.items()]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
+    write_vouched(arguments.out, table.to_csv(index=False, float_format="%.6g"))
     print(f"step_memory: {len(rows)} arms")
 
 

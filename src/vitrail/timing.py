@@ -38,7 +38,8 @@ from tqdm import tqdm
 
 from vitrail.device import environment, pick_device
 from vitrail.errors import run_command
-from vitrail.files import json_params, write_json, write_text
+from vitrail.files import json_params, write_json
+from vitrail.intact import write_vouched
 from vitrail.meters import (
     keep_freed_memory,
     page_faults,
@@ -176,9 +177,9 @@ def write_timing(settings: dict[str, Any], out: Path, log_env: Path) -> None:
         "settings": settings,
     }
     beside = out.with_name(f"{out.stem}_samples{out.suffix}")
-    write_text(beside, samples.to_csv(index=False, float_format="%.6g"))
+    write_vouched(beside, samples.to_csv(index=False, float_format="%.6g"))
     write_json(log_env, facts)
-    write_text(out, table.to_csv(index=False, float_format="%.6g"))
+    write_vouched(out, table.to_csv(index=False, float_format="%.6g"))
 
 
 def main() -> None:

@@ -57,6 +57,10 @@ rule reduce_tokens:
     output:
         table=f"{RESULTS}/{STUDY}/reduction/table.csv",
         pictures=f"{RESULTS}/{STUDY}/reduction/pictures.npz",
+        sums=expand(
+            f"{RESULTS}/{STUDY}/reduction/{{file}}.sha256",
+            file=["table.csv", "pictures.npz"],
+        ),
         facts=f"{RESULTS}/{STUDY}/reduction/env.json",
     log:
         f"{RESULTS}/{STUDY}/logs/reduction.log",

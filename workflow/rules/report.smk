@@ -13,6 +13,7 @@ rule run_table:
             category="Study",
             labels={"table": "runs"},
         ),
+        sum=f"{RESULTS}/{STUDY}/runs.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/run_table.log",
     conda:
@@ -29,15 +30,20 @@ rule run_table:
 
 rule claim_table:
     input:
-        claims=expand(f"{RESULTS}/{STUDY}/{{stem}}/claims.json", stem=STEMS),
+        claims=expand(
+            f"{RESULTS}/{STUDY}/{{stem}}/{{name}}.json",
+            stem=STEMS,
+            name=["claims", "sources"],
+        ),
         code=source("collect.py"),
     output:
-        report(
+        table=report(
             f"{RESULTS}/{STUDY}/claims.csv",
             caption="../report/claims.rst",
             category="Study",
             labels={"table": "claims"},
         ),
+        sum=f"{RESULTS}/{STUDY}/claims.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/claim_table.log",
     conda:
@@ -47,7 +53,7 @@ rule claim_table:
     message:
         "Write the table of all claims"
     shell:
-        "python -m vitrail.collect claims --study {params.study} --results results --out {output} > {log} 2>&1"
+        "python -m vitrail.collect claims --study {params.study} --results results --out {output.table} > {log} 2>&1"
 
 
 rule rule_graph:

@@ -8,6 +8,10 @@ rule timing:
     output:
         table=f"{RESULTS}/{STUDY}/timing/attention.csv",
         samples=f"{RESULTS}/{STUDY}/timing/attention_samples.csv",
+        sums=expand(
+            f"{RESULTS}/{STUDY}/timing/{{table}}.csv.sha256",
+            table=["attention", "attention_samples"],
+        ),
         facts=f"{RESULTS}/{STUDY}/timing/env.json",
     log:
         f"{RESULTS}/{STUDY}/logs/timing.log",
@@ -33,6 +37,7 @@ rule execution:
         code=CODE_TRAIN + source("execution/*.py", "meters.py", "weights.py"),
     output:
         table=f"{RESULTS}/{STUDY}/execution/ways.csv",
+        sum=f"{RESULTS}/{STUDY}/execution/ways.csv.sha256",
         facts=f"{RESULTS}/{STUDY}/execution/env.json",
     log:
         f"{RESULTS}/{STUDY}/logs/execution.log",
@@ -55,7 +60,8 @@ rule step_memory:
         data=MNIST,
         code=CODE_TRAIN + source("step_memory.py", "meters.py"),
     output:
-        f"{RESULTS}/{STUDY}/training_memory.csv",
+        table=f"{RESULTS}/{STUDY}/training_memory.csv",
+        sum=f"{RESULTS}/{STUDY}/training_memory.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/step_memory.log",
     conda:
@@ -71,14 +77,15 @@ rule step_memory:
         "Measure the memory of training steps"
     shell:
         "python -m vitrail.step_memory --arms {params.arms:q} --data results/data"
-        " --device {params.device} --out {output} > {log} 2>&1"
+        " --device {params.device} --out {output.table} > {log} 2>&1"
 
 
 rule input_seconds:
     input:
         code=CODE_MODEL + source("input_seconds.py"),
     output:
-        f"{RESULTS}/{STUDY}/input_seconds.csv",
+        table=f"{RESULTS}/{STUDY}/input_seconds.csv",
+        sum=f"{RESULTS}/{STUDY}/input_seconds.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/input_seconds.log",
     conda:
@@ -87,4 +94,4 @@ rule input_seconds:
     message:
         "Time ViT-S on images of several sizes"
     shell:
-        "python -m vitrail.input_seconds --out {output} > {log} 2>&1"
+        "python -m vitrail.input_seconds --out {output.table} > {log} 2>&1"

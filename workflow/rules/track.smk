@@ -28,7 +28,8 @@ rule question_runs:
         runs=lambda wildcards: run_files(arms_at_home(wildcards.stem), ["summary.json"]),
         code=source("collect.py"),
     output:
-        f"{RESULTS}/{STUDY}/{{stem}}/runs.csv",
+        table=f"{RESULTS}/{STUDY}/{{stem}}/runs.csv",
+        sum=f"{RESULTS}/{STUDY}/{{stem}}/runs.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/question_runs_{{stem}}.log",
     priority: study_jobs.ANSWER
@@ -41,7 +42,7 @@ rule question_runs:
         "Gather the runs that MLflow keeps under {wildcards.stem}"
     shell:
         "python -m vitrail.collect question --study {params.study} --results results"
-        " --arms {params.arms:q} --out {output} > {log} 2>&1"
+        " --arms {params.arms:q} --out {output.table} > {log} 2>&1"
 
 
 rule track:
@@ -49,6 +50,7 @@ rule track:
         store=rules.mlflow_store.output,
         runs=rules.question_runs.output,
         claims=f"{RESULTS}/{STUDY}/{{stem}}/claims.json",
+        sources=f"{RESULTS}/{STUDY}/{{stem}}/sources.json",
         data=MNIST,
         figures=f"{RESULTS}/{STUDY}/{{stem}}/figures",
         code=source("tracking/*.py"),

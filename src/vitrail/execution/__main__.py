@@ -17,7 +17,8 @@ from vitrail.errors import run_command
 from vitrail.execution.measure import measure
 from vitrail.execution.settings import read_settings
 from vitrail.execution.table import table
-from vitrail.files import json_params, read_json, write_json, write_text
+from vitrail.files import json_params, read_json, write_json
+from vitrail.intact import write_vouched
 from vitrail.meters import keep_freed_memory
 
 
@@ -53,7 +54,7 @@ def write_ways(
         "int8_engine": torch.backends.quantized.engine,
     }
     write_json(log_env, facts)
-    write_text(out, table(ways).to_csv(index=False, float_format="%.6g"))
+    write_vouched(out, table(ways).to_csv(index=False, float_format="%.6g"))
 
 
 def main() -> None:

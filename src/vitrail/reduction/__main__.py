@@ -25,7 +25,8 @@ from torch import Tensor
 from vitrail.data import Mnist, load_mnist, split
 from vitrail.device import environment, pick_device
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import json_params, read_json, write_json, write_text
+from vitrail.files import json_params, read_json, write_json
+from vitrail.intact import vouch, write_vouched
 from vitrail.model import VisionTransformer
 from vitrail.networks import load_run
 from vitrail.reduction.compare import compare, entries, first_of_each_digit, pictured
@@ -121,6 +122,7 @@ def compare_ways(arguments: argparse.Namespace, mnist: Mnist, device: torch.devi
         arguments.pictures, images=raw[shown.cpu().numpy()],
         labels=labels[shown].cpu().numpy(), right=right, **drawn,
     )  # fmt: skip
+    vouch(arguments.pictures)
     learned_from = min(asked["train_size"], settings["train_size"])
     write_json(
         arguments.log_env,
@@ -132,7 +134,7 @@ def compare_ways(arguments: argparse.Namespace, mnist: Mnist, device: torch.devi
             "run": arguments.run.name,
         },
     )
-    write_text(arguments.out, table.to_csv(index=False, float_format="%.6g"))
+    write_vouched(arguments.out, table.to_csv(index=False, float_format="%.6g"))
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json, sha256
-from vitrail.intact import intact, read_summary
+from vitrail.intact import check_shown, intact, read_rows, read_summary
 
 # A new number replaces all that older versions of this module logged.
 LAYOUT = 2
@@ -46,6 +46,8 @@ RUN_ARTIFACTS = ("config.json", "history.csv", "summary.json", "env.json")
 RESULT_ARTIFACTS = {"": ("*.csv", "*.json", "answer.md"), "figures": ("figures/*.svg",)}
 # Written after the sync; and the runs are MLflow's own.
 NOT_RESULTS = {"tracking.json", "runs.csv"}
+# Of the table of a question's runs.
+COLUMNS = ("run_id", "arm_id", "arm", "label", "question", "experiment", "status", "reason")
 
 Row = dict[str, str]
 
@@ -103,17 +105,15 @@ def read_question(study: str, stem: str, results: Path) -> Question:
     """Read what belongs to a question from `results/<study>`.
 
     Raises:
-        VitrailError: the run table or a finished run's folder is missing or torn.
+        VitrailError: the run table, the claims or a finished run's folder is missing or damaged.
     """
     table = results / study / stem / "runs.csv"
-    try:
-        with table.open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row["question"] == stem]
-        finished = [row for row in rows if row["status"] == "finished"]
-    except FileNotFoundError as error:
-        raise VitrailError(f"{table} is missing; run `make report`, which writes it") from error
-    except KeyError as error:
-        raise VitrailError(f"{table} has no column {error}; delete it and run again") from error
+    if not table.exists():
+        raise VitrailError(f"{table} is missing; run `make report`, which writes it")
+    rows = [row for row in read_rows(table, *COLUMNS) if row["question"] == stem]
+    finished = [row for row in rows if row["status"] == "finished"]
+    # All of the answer: MLflow shows its tables and figures, too.
+    check_shown(table.parent, f"delete the folder {table.parent} and run the same command again")
 
     runs = [_run(study, row, results / study / "runs" / row["run_id"]) for row in finished]
     arms = [
@@ -268,11 +268,12 @@ def _claims(path: Path) -> list[dict[str, Any]]:
     """The claims of a question: a list of objects with an `id`; none without the file."""
     if not path.exists():
         return []
-    content = read_json(path)
-    listed = content.get("claims", []) if isinstance(content, dict) else content
-    if not all(isinstance(claim, dict) and "id" in claim for claim in listed):
+    listed = read_json(path)
+    if not (isinstance(listed, list) and all(isinstance(one, dict) for one in listed)):
+        raise VitrailError(f"{path} is no list of claims; delete it and run again")
+    if not all("id" in claim for claim in listed):
         raise VitrailError(f"{path} holds a claim without an id; delete it and run again")
-    return list(listed)
+    return listed
 
 
 def _tags(study: str, row: Row) -> dict[str, str]:

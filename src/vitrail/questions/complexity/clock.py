@@ -11,6 +11,7 @@ import pandas as pd
 
 from vitrail.analysis import counted
 from vitrail.files import read_json
+from vitrail.intact import vouched
 from vitrail.scaling import Slope, local_slopes
 
 REFERENCE = 1024  # tokens where rates are read and fused is set beside written out, or nearby
@@ -28,8 +29,8 @@ class Clock:
     def read(cls, folder: Path) -> Clock:
         """From results/<study>/timing."""
         return cls(
-            _named(pd.read_csv(folder / "attention.csv")),
-            _named(pd.read_csv(folder / "attention_samples.csv")),
+            _named(pd.read_csv(vouched(folder / "attention.csv"))),
+            _named(pd.read_csv(vouched(folder / "attention_samples.csv"))),
             read_json(folder / "env.json"),
         )
 

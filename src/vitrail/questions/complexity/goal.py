@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from vitrail.intact import intact
 from vitrail.questions.study import Study
 
 
@@ -32,7 +33,7 @@ def seconds_to(goal: float, accuracy: ArrayLike, seconds: ArrayLike) -> float:
 def curve(study: Study, arm_id: str, seed: int) -> pd.DataFrame:
     """The evaluations of a run: step, val_accuracy and the seconds of training before it."""
     folder = study.run_folder(arm_id, seed)
-    history, clock = (pd.read_csv(folder / f"{name}.csv") for name in ("history", "timing"))
+    history, clock = (pd.read_csv(intact(folder, f"{name}.csv")) for name in ("history", "timing"))
     return history[["step", "val_accuracy"]].merge(clock, on="step", validate="one_to_one")
 
 

@@ -13,6 +13,7 @@ from vitrail import style
 from vitrail.analysis import Estimate, accuracy_gap, count, points
 from vitrail.claims import Claim, holds
 from vitrail.files import read_json
+from vitrail.intact import vouched
 from vitrail.questions.answer import markdown_table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ AFFORDED = {75: 0.002, 50: 0.005}  # accuracy that LTMP may lose at these target
 
 def read(folder: Path) -> pd.DataFrame:
     """The table of `vitrail.reduction compare`."""
-    return pd.read_csv(folder / "reduction" / "table.csv")
+    return pd.read_csv(vouched(folder / "reduction" / "table.csv"))
 
 
 def setting_words(way: str, setting: int) -> str:
@@ -182,7 +183,7 @@ def by_class(rows: list[Row], right: np.ndarray) -> Claim:
 
 def read_right(folder: Path) -> np.ndarray:
     """Which image each row of the table gets right, (rows, images)."""
-    with np.load(folder / "reduction" / "pictures.npz") as found:
+    with np.load(vouched(folder / "reduction" / "pictures.npz")) as found:
         return np.asarray(found["right"])
 
 
@@ -234,7 +235,7 @@ def draw_pictures(folder: Path) -> Figure:
     """Which tokens of a digit are merged or dropped, one row per way."""
     import matplotlib.pyplot as plt
 
-    with np.load(folder / "reduction" / "pictures.npz") as found:
+    with np.load(vouched(folder / "reduction" / "pictures.npz")) as found:
         images, labels = found["images"], found["labels"]
         ways = [way for way in LOOKS if f"{way}_owners" in found]
         owners = {way: found[f"{way}_owners"][-1] for way in ways}
@@ -267,7 +268,7 @@ def tokens_drawn(folder: Path) -> pd.DataFrame:
     frames = [
         pd.DataFrame(columns=["way", "setting", "digit", "label", "answer", "patch", "token"])
     ]
-    with np.load(folder / "reduction" / "pictures.npz") as found:
+    with np.load(vouched(folder / "reduction" / "pictures.npz")) as found:
         for way in (way for way in LOOKS if f"{way}_owners" in found):
             owners = found[f"{way}_owners"][-1][:, 1:]  # (images, patches)
             digit, patch = (index.ravel() for index in np.indices(owners.shape))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from vitrail.analysis import estimate
+from vitrail.intact import vouched
 from vitrail.questions.complexity.goal import curve, median_seconds
 from vitrail.questions.experiments.common import summarise
 from vitrail.questions.study import Study
@@ -79,9 +80,9 @@ def ways_frame(study: Study) -> pd.DataFrame:
 
     No way is left out: one without figures has the reason.
     """
-    execution = pd.read_csv(study.folder / "execution" / "ways.csv")
-    reduction = pd.read_csv(study.folder / "reduction" / "table.csv")
-    memory = pd.read_csv(study.folder / "training_memory.csv")
+    execution = pd.read_csv(vouched(study.folder / "execution" / "ways.csv"))
+    reduction = pd.read_csv(vouched(study.folder / "reduction" / "table.csv"))
+    memory = pd.read_csv(vouched(study.folder / "training_memory.csv"))
     rows = [
         *execution_rows(execution, "inference", INFERENCE, ["inference"]),
         *reduction_rows(reduction),

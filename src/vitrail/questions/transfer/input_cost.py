@@ -9,6 +9,7 @@ import pandas as pd
 from vitrail.cost_model import total, vit_costs
 from vitrail.efficiency import token_count
 from vitrail.input_seconds import BATCH, ROUNDS, SIZES
+from vitrail.intact import vouched
 from vitrail.questions.answer import Answer, markdown_table
 from vitrail.questions.study import Study
 
@@ -70,7 +71,7 @@ def cost_markdown(table: pd.DataFrame) -> str:
 
 def add(study: Study, result: Answer) -> None:
     """The table, and what enlarging multiplies."""
-    table = cost_table(pd.read_csv(study.folder / "input_seconds.csv"))
+    table = cost_table(pd.read_csv(vouched(study.folder / "input_seconds.csv")))
     basis = "formulas, and a clock beside other work"
     result.tabulate("input_cost", cost_markdown, table, data=table, runs=basis)
     by_size = {(row["img_size"], row["patch_size"]): row for row in table.to_dict("records")}

@@ -11,13 +11,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from small_workflow import ROOT, Small, gone, within
+from stub_project import Project
 from vitrail import run_lock, watch
 from vitrail.errors import VitrailError
 
@@ -210,3 +211,12 @@ def test_a_stopped_step_of_a_killed_run_ends_too(small: Small) -> None:
     assert code == 0, said
     assert "waiting for steps" in said
     assert gone(step)
+
+
+@pytest.mark.parametrize("cores", [(), ("--cores", "1")])
+def test_unlock_works_where_the_docs_name_it(
+    copy_project: Callable[[Path], Path], tmp_path: Path, cores: tuple[str, ...]
+) -> None:
+    done = Project(copy_project(tmp_path / "project")).snakemake("--unlock", *cores)
+    assert done.returncode == 0, done.stdout
+    assert "Unlocked working directory" in done.stdout

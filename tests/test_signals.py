@@ -86,8 +86,13 @@ def recipe() -> str:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize("nested", [False, True])
-def test_snakemake_ends_with_the_make_that_started_it(small: Small, nested: bool) -> None:
+@pytest.mark.parametrize(
+    ("nested", "number"),
+    [(False, signal.SIGKILL), (True, signal.SIGKILL), (False, signal.SIGTERM)],
+)
+def test_snakemake_ends_with_the_make_that_started_it(
+    small: Small, nested: bool, number: signal.Signals
+) -> None:
     smoke = re.search(r"^smoke:.*\n\t(.*)report ", (ROOT / "Makefile").read_text(), re.M)
     assert smoke
     (small.folder / "Makefile").write_text(
@@ -98,7 +103,7 @@ def test_snakemake_ends_with_the_make_that_started_it(small: Small, nested: bool
     small.wait_for("one.beat", "two.beat")
     below = psutil.Process(make.pid).children(recursive=True)
     assert len(below) >= 5
-    os.kill(make.pid, signal.SIGKILL)
+    os.kill(make.pid, number)
     # At once, as somebody does who repeats the command.
     small.let_go()
     code, said = small.run()

@@ -20,7 +20,8 @@ HASHED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --req
 # The steps that Snakemake starts find their Python on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
-SNAKEMAKE := snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
+# In the place of its shell, and told which make to end with (`vitrail.watch`).
+SNAKEMAKE := exec env VITRAIL_MAKE="$${VITRAIL_MAKE:-$$PPID}" snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
 .PHONY: help install report smoke full test lint unit faults hashes ui prune pictures readme quarto format fuzz lock audit clean
@@ -46,7 +47,7 @@ report: $(STAMP) ## run the study and render the report (CONFIG=config/full.yaml
 	@$(BIN)/python -m vitrail.ending --results results --config config/default.yaml $$CONFIG
 
 smoke: $(STAMP) ## run the study in miniature
-	$(MAKE) report CONFIG=config/smoke.yaml
+	VITRAIL_MAKE=$$PPID $(MAKE) report CONFIG=config/smoke.yaml
 
 test: lint unit ## lint, unit tests, and the smoke study end to end
 

@@ -11,132 +11,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from small_workflow import ROOT, Small, gone, within
+from stub_project import Project
 from vitrail import run_lock, watch
 from vitrail.errors import VitrailError
-
-ROOT = Path(__file__).parents[1]
-
-# As in workflow/rules/common.smk and the Snakefile.
-SNAKEFILE = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(ROOT / "src")!r})
-from vitrail.steps import begin_run, set_paths
-from vitrail.watch import end_steps_when_told
-
-set_paths(Path({str(ROOT)!r}))
-begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
-
-onstart:
-    end_steps_when_told()
-
-rule all:
-    input: "one.txt", "two.txt"
-
-rule step:
-    output: "{{name}}.txt"
-    log: "{{name}}.log"
-    shell: "python step.py {{output}} > {{log}} 2>&1"
-"""
-
-# It writes for ever, in itself and in a process that it has started, until it is let go.
-STEP = """
-import subprocess, sys, time
-from pathlib import Path
-from vitrail.errors import run_command
-
-def main():
-    out = Path(sys.argv[1])
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    beat = out.with_suffix(".beat")
-    while not Path("go").exists():
-        beat.write_text(str(time.monotonic()))
-        time.sleep(0.02)
-    other.kill()
-    out.write_text("done")
-
-run_command(main)
-"""
-
-
-class Small:
-    """The small workflow in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.started: list[subprocess.Popen[str]] = []
-        (folder / "Snakefile").write_text(SNAKEFILE)
-        (folder / "step.py").write_text(STEP)
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete"]
-        process = subprocess.Popen(
-            [*command, *arguments], cwd=self.folder, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.started.append(process)
-        return process
-
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start(*arguments)
-        said, _ = process.communicate(timeout=60)
-        return process.returncode, said
-
-    def wait_for(self, *names: str) -> None:
-        """Until both steps are at work."""
-        end = time.monotonic() + 60
-        while not all((self.folder / name).exists() for name in names):
-            assert time.monotonic() < end, f"{names} are not there"
-            time.sleep(0.05)
-
-    def steps(self) -> list[psutil.Process]:
-        """The processes at work here, without Snakemake itself."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.cwd() == str(self.folder) and "snakemake" not in process.cmdline():
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-    def let_go(self) -> None:
-        (self.folder / "go").touch()
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Small]:
     made = Small(tmp_path.resolve())
     yield made
-    made.let_go()
-    for process in made.started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def within(seconds: float, true: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def gone(process: psutil.Process) -> bool:
-    """Ended; perhaps nobody has taken note of it yet, as in a container without init."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    made.end()
 
 
 def test_sigkill_leaves_no_lock_and_no_step(small: Small) -> None:
@@ -171,29 +62,17 @@ def test_a_step_ends_with_the_shell_that_snakemake_waits_for(small: Small) -> No
     assert snakemake.returncode != 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_snakemake_and_its_steps_in_seconds(
-    small: Small, number: signal.Signals
-) -> None:
-    snakemake = small.start()
-    small.wait_for("one.beat", "two.beat")
-    os.kill(snakemake.pid, number)  # to Snakemake alone, unlike Ctrl-C
-    said, _ = snakemake.communicate(timeout=10)
-    assert snakemake.returncode != 0
-    assert "Traceback" not in said
-    assert small.steps() == []
-    small.let_go()
-    code, said = small.run()
-    assert code == 0, said
-
-
 def test_a_run_at_work_keeps_its_lock(small: Small) -> None:
     first = small.start()
     small.wait_for("one.beat", "two.beat")
     code, said = small.run()
     assert code != 0
-    assert "another run is at work" in said
-    assert "LockException" in said
+    last = said.strip().splitlines()[-1]
+    assert f"another run is at work on {small.folder} (process {first.pid})" in last
+    assert "LockException" not in said
+    assert "--unlock" not in said
+    # Not even by who asks for it: the other run would be broken.
+    assert "another run is at work" in small.run("--unlock")[1]
     # A dry run and a list of the rules are answered, and disturb nothing.
     assert small.run("-n")[0] == 0
     assert small.run("--list")[0] == 0
@@ -221,9 +100,12 @@ def test_a_step_whose_snakemake_is_gone_does_nothing(small: Small) -> None:
     environment = os.environ | {watch.STARTED_BY: f"{gone} {namespace}"}
     environment["PYTHONPATH"] = str(ROOT / "src")
     done = subprocess.run(
-        [sys.executable, "step.py", "late.txt"], cwd=small.folder, env=environment, timeout=60
-    )
+        [sys.executable, "step.py", "late.txt"], cwd=small.folder, env=environment, timeout=60,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
+    assert done.stderr.startswith("vitrail: the Snakemake that started this step is gone")
+    assert watch.STARTED_BY in done.stderr
     assert not (small.folder / "late.beat").exists()
     # Counted by another container: nobody here can be meant.
     environment[watch.STARTED_BY] = f"{gone} pid:[1]"
@@ -239,12 +121,11 @@ def test_a_dead_process_counts_as_gone_before_its_parent_takes_note(
     monkeypatch: pytest.MonkeyPatch, kernel_tells: bool
 ) -> None:
     ended = []
-    monkeypatch.setattr(watch, "_end", lambda: ended.append(True))
     if not kernel_tells:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     process.kill()  # and not waited for: it stays a zombie
-    watch._wait([psutil.Process(), psutil.Process(process.pid)])
+    watch._wait([psutil.Process(), psutil.Process(process.pid)], lambda: ended.append(True))
     assert ended
     process.wait()
 
@@ -258,7 +139,8 @@ def test_a_step_that_does_not_end_is_waited_for_and_then_named(
     run_lock.FOLDER.mkdir()
     with run_lock.STEPS.open("w") as stuck:
         fcntl.flock(stuck, fcntl.LOCK_SH)
-        with pytest.raises(VitrailError, match="still at work"):
+        # Its own process holds it here, and is not named as somebody else.
+        with pytest.raises(VitrailError, match=r"still at work on results \(of another user"):
             run_lock.begin(main=True, dry=False)
     assert "waiting for steps" in capsys.readouterr().err
 
@@ -284,3 +166,57 @@ def test_without_file_locks_snakemakes_own_lock_stays(
     monkeypatch.setattr(run_lock, "PATIENCE", 0.1)
     run_lock.begin(main=True, dry=False)
     assert left.exists()
+
+
+HOLD = """
+import sys, time
+from vitrail import run_lock
+run_lock.begin(main=True, dry="dry" in sys.argv)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_run_shares_the_folder_and_a_dry_run_gives_it_back(tmp_path: Path, dry: bool) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, *(["dry"] if dry else [])], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    try:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with (tmp_path / run_lock.RUNS).open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the Snakemake of a job
+            if dry:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            else:
+                with pytest.raises(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_stopped_step_of_a_killed_run_ends_too(small: Small) -> None:
+    snakemake = small.start()
+    small.wait_for("one.beat", "two.beat")
+    step = next(one for one in small.steps() if "one.txt" in one.cmdline() and one.children())
+    step.suspend()
+    os.kill(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    assert not within(1, lambda: gone(step))
+    small.let_go()
+    code, said = small.run()  # which gives up after 60 s, too
+    assert code == 0, said
+    assert "waiting for steps" in said
+    assert gone(step)
+
+
+@pytest.mark.parametrize("cores", [(), ("--cores", "1")])
+def test_unlock_works_where_the_docs_name_it(
+    copy_project: Callable[[Path], Path], tmp_path: Path, cores: tuple[str, ...]
+) -> None:
+    done = Project(copy_project(tmp_path / "project")).snakemake("--unlock", *cores)
+    assert done.returncode == 0, done.stdout
+    assert "Unlocked working directory" in done.stdout

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 from vitrail.errors import VitrailError
 
 FOLDER = Path(".snakemake")  # of the folder that Snakemake works in
 RUNS, STEPS = FOLDER / "vitrail.runs.lock", FOLDER / "vitrail.steps.lock"
 PATIENCE = 60.0  # seconds that the steps of a killed run are given to end
+MOMENT = 10.0  # seconds that a run which was told to end is given
 
 _held: dict[Path, int] = {}  # open files: closing one would give its lock back
 
@@ -32,22 +36,19 @@ def begin(main: bool, dry: bool, results: str = "results") -> None:
         results: named in the sentences.
 
     Raises:
-        VitrailError: steps of a killed run do not end.
+        VitrailError: another run is at work here, or steps of a killed run do not end.
     """
     if RUNS in _held or (runs := _open(RUNS)) is None:
         return
     _held[RUNS] = runs
     alone = main and _take(runs, fcntl.LOCK_EX)
+    if main and not alone and not dry and _known(runs):
+        _wait_for_run(runs)
+        alone = True
     if alone:
         if not dry:
             _wait_for_steps(results)
         _forget_lock()
-    elif main and not dry and _left_locks():
-        print(
-            f"vitrail: another run is at work on {Path.cwd()}; where both make the same files, "
-            "Snakemake stops here, and the same command goes on when that run has ended",
-            file=sys.stderr,
-        )
     if dry:
         os.close(_held.pop(RUNS))
     elif not _take(runs, fcntl.LOCK_SH):
@@ -87,6 +88,23 @@ def _take(file: int, kind: int, seconds: float = 0.0) -> bool:
             return True
 
 
+def _wait_for_run(runs: int) -> None:
+    """A run that was told to end, or whose `make` was, needs a moment; one at work is left alone.
+
+    Snakemake itself would only refuse a second run that makes the same files, and would advise
+    to remove the lock of the first.
+    """
+    if _take(runs, fcntl.LOCK_EX, 1.0):
+        return
+    print("vitrail: another run is here; waiting a moment for it to end", file=sys.stderr)
+    if not _take(runs, fcntl.LOCK_EX, MOMENT):
+        os.close(_held.pop(RUNS))
+        raise VitrailError(
+            f"another run is at work on {Path.cwd()} ({_named(RUNS)}); wait for it or end it, then "
+            "run the same command again; its lock must not be removed"
+        )
+
+
 def _wait_for_steps(results: str) -> None:
     """Steps of a killed run end by themselves (`vitrail.watch`); see that they have."""
     steps = _open(STEPS)
@@ -95,10 +113,11 @@ def _wait_for_steps(results: str) -> None:
     try:
         if not _take(steps, fcntl.LOCK_EX, 1.0) and _known(steps):
             print("vitrail: waiting for steps of a killed run to end", file=sys.stderr)
+            _wake(STEPS)
             if not _take(steps, fcntl.LOCK_EX, PATIENCE):
                 raise VitrailError(
-                    f"steps of a run that was killed are still at work on {results}; end them "
-                    f"(`fuser {STEPS}` names their processes) and run the same command again"
+                    f"steps of a run that was killed are still at work on {results} "
+                    f"({_named(STEPS)}); end them and run the same command again"
                 )
     finally:
         os.close(steps)
@@ -108,11 +127,44 @@ def _known(file: int) -> bool:
     """Whether this file system has locks at all."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_UN)  # two that wait must not keep each other waiting
     except BlockingIOError:
         return True
     except OSError:
         return False
     return True
+
+
+def _holders(path: Path) -> list[psutil.Process]:
+    """The other processes that have this file open, as far as the system lets us see them."""
+    found, name = [], str(path.resolve())
+    for process in psutil.process_iter():
+        try:
+            opened = process.pid != os.getpid() and any(
+                file.path == name for file in process.open_files()
+            )
+        except (psutil.Error, OSError):
+            continue
+        if opened:
+            found.append(process)
+    return found
+
+
+def _named(path: Path) -> str:
+    numbers = [str(process.pid) for process in _holders(path)]
+    if not numbers:
+        return "of another user or on another machine"
+    return f"process{'es' * (len(numbers) > 1)} {', '.join(numbers)}"
+
+
+def _wake(path: Path) -> None:
+    """A step that is stopped (Ctrl-Z, SIGSTOP) sees only then that its Snakemake is gone."""
+    for process in _holders(path):
+        try:
+            if process.status() == psutil.STATUS_STOPPED:
+                process.send_signal(signal.SIGCONT)
+        except psutil.Error:
+            continue
 
 
 def _left_locks() -> list[Path]:

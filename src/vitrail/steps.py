@@ -8,6 +8,14 @@ from pathlib import Path
 
 from vitrail import cost, run_lock, watch
 
+# Options with which Snakemake answers a question and runs no job.
+ANSWERS = (
+    "-l", "--list", "--list-rules", "--list-target-rules", "--lt", "--lint", "--dag",
+    "--rulegraph", "--filegraph", "--d3dag", "-S", "--summary", "-D", "--detailed-summary",
+    "--report", "--list-changes", "--list-input-changes", "--list-params-changes",
+    "--list-untracked", "--print-compilation", "--list-conda-envs",
+)  # fmt: skip
+
 
 def set_paths(root: Path) -> None:
     """Let `python -m vitrail...` mean this checkout, run by the Python that runs Snakemake.
@@ -32,8 +40,25 @@ def begin_run(main: bool, dry: bool) -> None:
         dry: it will only say what it would do.
 
     Raises:
-        VitrailError: steps of a killed run do not end.
+        VitrailError: another run is at work here, or steps of a killed run do not end.
     """
+    words = _command()
+    dry = dry or words is None or any(word.partition("=")[0] in ANSWERS for word in words)
     if not (main and watch.started_by_snakemake()):
         run_lock.begin(main, dry)
     os.environ[watch.STARTED_BY] = watch.this_process()
+
+
+def listen(main: bool) -> None:
+    """From the first line of the workflow on, end when told and when `make` is gone."""
+    if main and _command() is not None:
+        watch.end_when_told()
+        watch.end_with_make()
+
+
+def _command() -> list[str] | None:
+    """The words after `snakemake`; None in a program that has imported Snakemake."""
+    program = Path(sys.argv[0])
+    if program.stem == "snakemake" or program.parts[-2:] == ("snakemake", "__main__.py"):
+        return sys.argv[1:]
+    return None

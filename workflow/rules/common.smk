@@ -10,6 +10,11 @@ ROOT = Path(workflow.basedir)
 SOURCE = ROOT / "src" / "vitrail"
 sys.path.insert(0, str(ROOT / "src"))
 
+from vitrail.steps import begin_run, listen, set_paths
+
+# First of all: Ctrl-C ends with a sentence from here on.
+listen(workflow.is_main_process)
+
 from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
@@ -21,7 +26,6 @@ from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
-from vitrail.steps import begin_run, set_paths
 from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
@@ -44,6 +48,8 @@ config.update(PLANNED.config)
 PLAN, SUBJECT = PLANNED.plan, PLANNED.subject
 TIMING, EXECUTION, REDUCTION = PLANNED.timing, PLANNED.execution, PLANNED.reduction
 STUDY = PLAN.study
+# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that.
+CORES = workflow.resource_settings.cores or 1
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"

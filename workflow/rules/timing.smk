@@ -19,7 +19,7 @@ rule timing:
     priority: 100
     conda:
         ENVIRONMENT
-    threads: max(1, workflow.cores or 1)
+    threads: CORES
     params:
         settings=as_text(TIMING),
     message:
@@ -43,7 +43,7 @@ rule execution:
         f"{RESULTS}/{STUDY}/logs/execution.log",
     conda:
         ENVIRONMENT
-    threads: max(1, workflow.cores or 1)
+    threads: CORES
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(EXECUTION),

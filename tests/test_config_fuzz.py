@@ -64,7 +64,9 @@ def followed(text: str, config: Any) -> tuple[Any, str]:
     below = config
     while True:
         pairs = below.items() if isinstance(below, dict) else ()
-        pairs = enumerate(below) if isinstance(below, list | tuple) else pairs
+        if isinstance(below, list | tuple):  # by position, and claims by their id as well
+            named = [one for one in below if isinstance(one, dict) and "id" in one]
+            pairs = [*enumerate(below), *((one["id"], one) for one in named)]
         fits = {str(key): value for key, value in pairs if text.startswith(str(key)) and key != ""}
         fits = {key: value for key, value in fits.items() if text[len(key) :][:1] in " .:;"}
         if not fits:

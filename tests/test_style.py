@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -155,3 +157,22 @@ def test_a_figure_is_saved_at_the_width_and_in_the_sizes_of_the_house(tmp_path: 
         style.save(drawing, tmp_path / "small.svg")
     assert [file.name for file in tmp_path.iterdir()] == ["right.svg"]
     assert plt.get_fignums() == opened
+
+
+def test_the_last_digit_of_a_corner_changes_no_byte(tmp_path: Path) -> None:
+    """Of an axes: matplotlib names its clipping path by a hash of all digits."""
+
+    def drawn(name: str, left: float) -> bytes:
+        figure = plt.figure(figsize=(style.WIDTH, 2), layout="none")
+        axes = figure.add_axes((left, 0.2, 0.5, 0.5))
+        axes.plot([0, 1], [0, 1])
+        axes.set(xticks=[], yticks=[])
+        (tmp_path / name).mkdir()
+        style.save(figure, tmp_path / name / "one.svg")
+        return (tmp_path / name / "one.svg").read_bytes()
+
+    style.use()
+    found = drawn("one", 0.3)
+    assert found == drawn("other", float(np.nextafter(0.3, 1)))
+    (clip,) = set(re.findall(rb'clipPath id="(\w+)"', found))
+    assert b"url(#" + clip + b")" in found

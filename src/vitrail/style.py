@@ -6,7 +6,9 @@ all pairs stay apart under protanopia and deuteranopia too (`tests/test_style.py
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -190,7 +192,23 @@ def save(figure: Figure, path: Path) -> None:
     if told:
         raise ValueError(f"{path.name}: {'; '.join(told)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(written.getvalue())
+    path.write_bytes(named_in_order(written.getvalue(), path.stem))
+
+
+def named_in_order(svg: bytes, name: str) -> bytes:
+    """The same drawing, with its clipping paths named by their order.
+
+    Matplotlib names them by a hash of all digits of their corners, of which the last may differ
+    from one process to another, though the drawing rounds them to the same six decimals.
+    """
+    found = dict.fromkeys(re.findall(rb'(?<=clipPath id=")p[0-9a-f]{10}(?=")', svg))
+    found |= dict.fromkeys(re.findall(rb"(?<=url\(#)p[0-9a-f]{10}(?=\))", svg))
+    first = {old: svg.index(old) for old in found}
+    for number, old in enumerate(sorted(found, key=first.__getitem__)):
+        new = hashlib.sha256(f"{name} {number}".encode()).hexdigest()[:10]
+        svg = svg.replace(b"#" + old, b"#P" + new.encode())
+        svg = svg.replace(b'id="' + old, b'id="P' + new.encode())
+    return svg
 
 
 def faults(figure: Figure) -> list[str]:

@@ -68,7 +68,7 @@ def tell(found: list[dict[str, Any]], service: str) -> str:
     if unknown or not found:
         raise VitrailError(
             f"{len(unknown)} of {len(found)} packages were not audited: {SERVICES[service]} that "
-            "was asked keeps no list of vulnerabilities for them; try again against pypi.org, or "
+            "was asked keeps no list of vulnerabilities for them; try again against PyPI, or "
             f"make audit SERVICE={'pypi' if service == 'osv' else 'osv'}"
         )
     return f"audit: no known vulnerability in the {len(found)} packages of the lock"

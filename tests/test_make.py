@@ -17,7 +17,16 @@ def make(venv: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a target as if `venv` were an installed environment."""
     (venv / "bin").mkdir(parents=True, exist_ok=True)
     command = ["make", "-o", f"{venv}/.installed", f"VENV={venv}", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return run(command, ROOT)
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """As if typed into a shell, though the tests themselves may have been started by `make`."""
+    inherited = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    environment = {key: value for key, value in os.environ.items() if key not in inherited}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_quarto_that_cannot_be_downloaded_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -59,7 +68,7 @@ def test_clean_follows_a_link_to_the_results_and_none_in_them(tmp_path: Path) ->
     project.mkdir()
     shutil.copy(ROOT / "Makefile", project)
     (project / "results").symlink_to(there)
-    done = subprocess.run(["make", "clean"], cwd=project, capture_output=True, text=True)
+    done = run(["make", "clean"], project)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in there.iterdir()) == [
         "data", "mlflow-artifacts", "mlflow.db", "other", "weights",

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,10 +74,30 @@ def test_a_second_signal_ends_steps_that_take_no_notice_of_the_first(small: Smal
     assert snakemake.returncode == 128 + signal.SIGINT
     assert "Traceback" not in said
     assert said.strip().splitlines()[-1].endswith(GOES_ON)
-    assert within(5, lambda: all(map(gone, steps)))
+    assert within(5, lambda: all(map(gone, steps))), [one for one in steps if not gone(one)]
     small.let_go()
     code, said = small.run()
     assert code == 0, said
+
+
+def test_a_step_that_lost_its_shell_to_the_first_signal_ends_at_the_second() -> None:
+    """Its shell dies of SIGTERM, so that Snakemake no longer counts it among its children."""
+    code = """
+import signal, subprocess, sys, time
+from vitrail import watch
+step = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+step += "print(1, flush=True); time.sleep(60)"
+words = ["bash", "-c", f"{sys.executable} -c '{step}'; true"]
+shell = subprocess.Popen(words, stdout=subprocess.PIPE)
+shell.stdout.readline()
+watch._kill(signal.SIGTERM)
+shell.wait()
+watch._kill(signal.SIGKILL)
+assert shell.stdout.read() == b""  # the step had it open too
+"""
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+    assert time.monotonic() - start < 40
 
 
 def recipe() -> str:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +229,23 @@ def test_a_given_uri_is_honoured_unchanged(
 ) -> None:
     other = tmp_path / "other.db"
     shutil.copy(store.database(results), other)
+    with (
+        closing(sqlite3.connect(other)) as opened,
+        opened,
+    ):  # else they go where all tests copy from
+        opened.execute(
+            "UPDATE experiments SET artifact_location = ? || experiment_id",
+            (f"{tmp_path.as_uri()}/artifacts/",),
+        )
     before = dump(results)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
     assert store.initialise(STUDY, results).endswith("is asked")
     go(results)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert dump(results) == before
-    opened = sqlite3.connect(other)
-    assert opened.execute("SELECT count(*) FROM runs").fetchone() == (6,)
-    opened.close()
+    with closing(sqlite3.connect(other)) as opened:
+        assert opened.execute("SELECT count(*) FROM runs").fetchone() == (6,)
+    assert any((tmp_path / "artifacts").rglob("model.safetensors"))
 
 
 def test_a_server_that_is_not_there_is_told_without_its_password(

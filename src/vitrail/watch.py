@@ -29,6 +29,7 @@ AGAIN = 0.5  # seconds after which a signal is a second one; `make` and a termin
 
 _jobs = False  # Snakemake has begun to start jobs
 _told: list[float] = []  # when this Snakemake was first told to end
+_seen: dict[int, psutil.Process] = {}  # what it then told to end
 
 
 def this_process() -> str:
@@ -126,8 +127,13 @@ def _end_in_order() -> None:
 
 
 def _kill(number: int) -> None:
-    """Send a signal to every process that this one started, and to those that they started."""
-    for process in psutil.Process().children(recursive=True):
+    """Send a signal to every process that this one started, and to those that they started.
+
+    A step that heeds no signal may have lost its shell to an earlier one, and with it its place
+    among the children; so those that were told before are told again.
+    """
+    _seen.update((one.pid, one) for one in psutil.Process().children(recursive=True))
+    for process in _seen.values():
         try:
             process.send_signal(number)
         except psutil.Error:

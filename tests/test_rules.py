@@ -139,6 +139,13 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
+    **dict.fromkeys(
+        (
+            f"one_minute/{path.name}"
+            for path in (ROOT / "src" / "vitrail" / "one_minute").glob("*.py")
+        ),
+        "a program of its own",
+    ),
 }
 
 

@@ -23,7 +23,7 @@ from vitrail.errors import VitrailError
 from vitrail.one_minute import __main__ as command
 from vitrail.one_minute import runs, table, train
 from vitrail.one_minute.networks import build
-from vitrail.one_minute.recipes import HELD_OUT, RECIPES
+from vitrail.one_minute.recipes import HELD_OUT, RECIPES, changed
 from vitrail.one_minute.stream import HALVES, Stream, chosen, middle, normalised
 from vitrail.one_minute.together import Gradients
 from vitrail.one_minute.train import Order, arrays, fit, tensors
@@ -52,19 +52,21 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_are_one_with_the_whole_batch_and_repeat_bit_for_bit(
-    data_folder: Path, tmp_path: Path
+    data_folder: Path, digits: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
 ) -> None:
     """Up to rounding, since a sum of halves is not rounded as the whole; the same bits twice."""
     import torch.multiprocessing as mp
 
     found = {}
-    for name, processes in (("two", 2), ("again", 2), ("one", 1)):
+    order = Order(RECIPES["vit"], 3, str(data_folder), steps=6)
+    for name in ("two", "again"):
         (tmp_path / name).mkdir()
-        order = Order(RECIPES["vit"], 3, str(data_folder), steps=6, processes=processes)
-        mp.spawn(train.work, args=(order, str(tmp_path / name)), nprocs=processes)
+        mp.spawn(train.work, args=(order, str(tmp_path / name)), nprocs=order.processes)
         found[name] = json.loads((tmp_path / name / "result.json").read_text())
     assert found["two"]["weights_sha256"] == found["again"]["weights_sha256"]
-    two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
+    alone = build(RECIPES["vit"], 3)
+    fit(alone, stream(digits, seed=3), replace(order, processes=1))
+    two, one = weights(tmp_path / "two"), alone.state_dict()
     start = build(RECIPES["vit"], 3).state_dict()
     for key, value in two.items():
         torch.testing.assert_close(value, one[key], rtol=1e-3, atol=1e-4)
@@ -255,6 +257,34 @@ def test_options_that_make_no_sense_are_told_in_a_sentence(words: str, told: str
         command.parse(words.split())
 
 
+def test_settings_are_changed_by_name() -> None:
+    words = ["matrix_learning_rate=0.01", "network.depth=3", "network.patch_embed=linear"]
+    recipe = changed(RECIPES["vit"], words)
+    assert (recipe.matrix_learning_rate, recipe.network["depth"]) == (0.01, 3)
+    assert recipe.network["patch_embed"] == "linear"
+    assert asdict(changed(recipe, [])) == asdict(recipe)
+    assert RECIPES["vit"].network["depth"] == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("learningrate=1", "did you mean learning_rate?"),
+        ("network.dept=3", "did you mean network.depth?"),
+        ("network=3", "no setting"),
+        ("batch_size=0.5", "batch_size is 128, and '0.5' is of another kind"),
+        ("falling=1", "falling is True, and '1' is of another kind"),
+        ("learning_rate=fast", "learning_rate is 0.003, and 'fast' is of another kind"),
+        ("batch_size=127", "has to be even"),
+        ("warmup=1", "below 1"),
+        ("crop=28", "both have to be the same"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told_in_a_sentence(word: str, told: str) -> None:
+    with pytest.raises(VitrailError, match=re.escape(told)):
+        changed(RECIPES["vit"], [word])
+
+
 def test_one_core_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "cores", lambda: 1)
     with pytest.raises(VitrailError, match=r"2 processes need 2 cores .* --processes 1"):
@@ -273,7 +303,7 @@ def made(**change: Any) -> dict[str, Any]:
         "training_images": 60_000, "read_images": 10_000, "read": "test", "parameters": 1234,
         "images": 300_000, "seconds": 60.0,
     }  # fmt: skip
-    errors = {"vit": (80, 90, 100), "cnn": (120, 110, 130)}
+    errors = {"vit": (80, 90, 100), "cnn": (120, 110, 130), "cnn_tuned": (99, 98, 97)}
     return {
         "hardware": "A | machine", "cores": 2, "torch": "2.0", "commit": "0123abc", "seconds": 60.0,
         "steps": 0, "processes": 2, "recipes": {name: asdict(RECIPES[name]) for name in errors},
@@ -290,7 +320,7 @@ def test_measured_runs_are_kept_as_they_finish(
     data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second run fails; the first stands in the file."""
-    row = {**made()["runs"][0], "start_up_seconds": 3.0}
+    row = {**made()["runs"][0], "start_up_seconds": 3.0, "loss": 0.03}
     answers = iter([row])
     monkeypatch.setattr(runs, "run", lambda order: dict(next(answers)))
     monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: None)
@@ -330,6 +360,8 @@ def test_the_readme_takes_runs_against_the_clock_on_the_test_set_alone(
 ) -> None:
     with pytest.raises(VitrailError, match="without these options"):
         table.block(made(**change))
+    with pytest.raises(VitrailError, match="without --set and --models"):
+        table.block(made(recipes={}))
 
 
 def test_the_block_of_the_readme_is_replaced(tmp_path: Path) -> None:

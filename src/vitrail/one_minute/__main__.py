@@ -10,7 +10,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError, run_command
 from vitrail.files import read_json, write_json
-from vitrail.one_minute.recipes import RECIPES
+from vitrail.one_minute.recipes import RECIPES, changed
 from vitrail.one_minute.table import RUNS
 
 SHORTEST = 0.5  # seconds; a tenth is kept for the last update
@@ -35,6 +35,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--validation", action="store_true",
         help="train without the last 5,000 training images and read those, not the test set",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="changes",
+        help="other settings than the recipe's, as matrix_learning_rate=0.01 network.depth=3",
     )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, choices=(1, 2))
     parser.add_argument(
@@ -66,6 +70,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from vitrail.one_minute.runs import check, run
     from vitrail.one_minute.train import Order
 
+    recipes = {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
     check(arguments.processes)
     load_mnist(arguments.data, verify=True)  # here, where a fault is told in one sentence
     found: dict[str, Any] = {
@@ -77,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": arguments.steps,
         "processes": arguments.processes,
         "validation": arguments.validation,
-        "recipes": {name: asdict(RECIPES[name]) for name in arguments.models},
+        "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
     }
     found["runs"] = kept(arguments.out, found) if arguments.resume else []
     there = {(run["model"], run["seed"]) for run in found["runs"]}
@@ -86,20 +91,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             if (name, seed) in there:
                 continue
             order = Order(
-                RECIPES[name], seed, str(arguments.data), arguments.seconds, arguments.steps,
+                recipes[name], seed, str(arguments.data), arguments.seconds, arguments.steps,
                 arguments.validation, arguments.processes,
             )  # fmt: skip
             row = {"model": name, **run(order)}
             found["runs"].append(row)
             write_json(arguments.out, found)  # what is finished is kept
-            print(
-                f"{name} seed {seed}: {row['errors']} of {row['read_images']:,} {row['read']} "
-                f"images misread ({100 * row['accuracy']:.2f} %) after {row['images']:,} images in "
-                f"{row['seconds']:.1f} s, {row['cpu_seconds']:.1f} CPU-seconds, "
-                f"start-up {row['start_up_seconds']:.1f} s",
-                flush=True,
-            )
+            print(f"{name} seed {seed}: {told(row)}", flush=True)
     return found
+
+
+def told(row: dict[str, Any]) -> str:
+    """A run in a line."""
+    return (
+        f"{row['errors']} of {row['read_images']:,} {row['read']} images misread "
+        f"({100 * row['accuracy']:.2f} %, loss {row['loss']:.4f}) after {row['images']:,} images "
+        f"in {row['seconds']:.1f} s, {row['cpu_seconds']:.1f} CPU-seconds, start-up "
+        f"{row['start_up_seconds']:.1f} s"
+    )
 
 
 def kept(file: Path, found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,10 +5,13 @@ Imports no torch, so that a mistyped option is told at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
-from vitrail.settings import NUM_CLASSES
+from vitrail.errors import VitrailError
+from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 
 HELD_OUT = 5_000  # the last training images, on which the settings were chosen
 
@@ -92,3 +95,45 @@ RECIPES = {
         scaling=0.1,
     ),
 }
+
+
+def changed(recipe: Recipe, words: list[str]) -> Recipe:
+    """A recipe with other settings, each as `name=value`; `network.depth=3` for the ViT's.
+
+    Raises:
+        VitrailError: no such setting, or a value of another kind.
+    """
+    settings = asdict(recipe)
+    for word in words:
+        name, _, text = word.partition("=")
+        part, _, inner = name.rpartition(".")
+        there = settings["network"] if part == "network" else settings if not part else {}
+        known = [*settings, *(f"network.{key}" for key in settings["network"])]
+        known.remove("network")
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise VitrailError(f"--set {word}: {name!r} is no setting of {recipe.label}; {hint}")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text  # a word, such as linear
+        old = there[inner]
+        kinds = (int, float) if isinstance(old, float) else (type(old),)
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(old, bool):
+            raise VitrailError(f"--set {word}: {name} is {old!r}, and {text!r} is of another kind")
+        there[inner] = value
+    new = Recipe(**settings)
+    if new.batch_size < 2 or new.batch_size % 2:
+        raise VitrailError(
+            f"batch_size is {new.batch_size} and has to be even: a half for each process"
+        )
+    if not 0 <= new.warmup < 1:
+        raise VitrailError(f"warmup is {new.warmup} and has to be a share from 0 up to below 1")
+    side = new.network.get("img_size", IMAGE_SIZE)
+    if new.crop != side or not 2 <= side <= IMAGE_SIZE or side % 2:
+        raise VitrailError(
+            f"crop is {new.crop} and the network reads {side} pixels; both have to be the same "
+            f"even number up to {IMAGE_SIZE}"
+        )
+    return new

@@ -8,6 +8,8 @@ writes what ``make minute`` left into README.md, between its two marks.
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,11 @@ def block(found: dict[str, Any]) -> str:
         raise VitrailError(
             f"{RUNS} holds runs by --steps or --validation, and the README shows runs against the "
             "clock that were read on the test set; run `make minute` without these options first"
+        )
+    if found["recipes"] != json.loads(json.dumps({n: asdict(r) for n, r in RECIPES.items()})):
+        raise VitrailError(
+            f"{RUNS} was made with other recipes than those of vitrail.one_minute.recipes; run "
+            "`make minute` without --set and --models first"
         )
     return f"{BEGIN}\n{table(found)}\n{END}"
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-ANSWER_SECONDS = 60.0  # how long one process waits for the other
+ANSWER_SECONDS = 120.0  # how long one process waits for the other
 
 
 def join(rank: int, processes: int, store: Path) -> None:

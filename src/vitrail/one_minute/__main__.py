@@ -70,7 +70,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from vitrail.one_minute.runs import check, run
     from vitrail.one_minute.train import Order
 
-    recipes = {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
+    recipes = dict(RECIPES)
+    recipes |= {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
     check(arguments.processes)
     load_mnist(arguments.data, verify=True)  # here, where a fault is told in one sentence
     found: dict[str, Any] = {

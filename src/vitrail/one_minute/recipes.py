@@ -86,7 +86,7 @@ RECIPES = {
     ),
     "cnn": Recipe(label="small CNN, usual recipe"),
     "cnn_tuned": Recipe(
-        label="small CNN, trained as the ViT",
+        label="small CNN, maps and schedule of the ViT",
         learning_rate=0.003,
         warmup=0.05,
         falling=True,

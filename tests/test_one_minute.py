@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +20,12 @@ import torch
 import torch.nn.functional as F
 
 from vitrail.data import Mnist
-from vitrail.one_minute import train
+from vitrail.errors import VitrailError
+from vitrail.one_minute import together, train
 from vitrail.one_minute.networks import build
 from vitrail.one_minute.recipes import HELD_OUT, RECIPES
 from vitrail.one_minute.stream import HALVES, Stream, chosen, middle, normalised
-from vitrail.one_minute.together import Gradients
+from vitrail.one_minute.together import Gradients, Meeting, size_of
 from vitrail.one_minute.train import Order, arrays, fit, tensors
 
 ROOT = Path(__file__).parents[1]
@@ -58,11 +61,12 @@ def test_two_processes_are_one_with_the_whole_batch_and_repeat_bit_for_bit(
     order = Order(RECIPES["vit"], 3, str(data_folder), steps=6)
     for name in ("two", "again"):
         (tmp_path / name).mkdir()
-        mp.spawn(train.work, args=(order, str(tmp_path / name)), nprocs=order.processes)
+        meeting = Meeting(2, size_of(build(order.recipe, 3)))
+        mp.spawn(train.work, args=(order, str(tmp_path / name), meeting), nprocs=2)
         found[name] = json.loads((tmp_path / name / "result.json").read_text())
     assert found["two"]["weights_sha256"] == found["again"]["weights_sha256"]
     alone = build(RECIPES["vit"], 3)
-    fit(alone, stream(digits, seed=3), replace(order, processes=1))
+    fit(alone, stream(digits, seed=3), replace(order, processes=1), Meeting(1, 0))
     two, one = weights(tmp_path / "two"), alone.state_dict()
     start = build(RECIPES["vit"], 3).state_dict()
     for key, value in two.items():
@@ -114,7 +118,7 @@ def test_the_buffer_holds_the_gradients(
     """Those that backward gives a network of its own, in every layout; and they can be cleared."""
     images, labels = next(stream(digits, name))
     plain, buffered = (build(RECIPES[name], 1) for _ in range(2))
-    gradients = Gradients(buffered, 1)
+    gradients = Gradients(buffered, Meeting(1, 0), 0)
     for network in (plain, buffered, buffered):
         if network is buffered:
             gradients.clear()
@@ -127,6 +131,34 @@ def test_the_buffer_holds_the_gradients(
         p.grad.untyped_storage().data_ptr() for p in buffered.parameters() if p.grad is not None
     }
     assert pointers == {gradients.buffer.untyped_storage().data_ptr()}
+
+
+def test_nobody_overwrites_what_the_other_still_reads() -> None:
+    """Two threads in place of processes, of which now one and now the other is late."""
+    meeting, found = Meeting(2, 1), {}
+
+    def work(rank: int) -> None:
+        mine = copy.copy(meeting)  # the same rows and barrier, as in a process
+        for step in range(200):
+            if step % 3 == rank:
+                time.sleep(0.001)
+            rows = mine.bring(rank, torch.tensor([float(step + rank)]))
+            if step % 5 == rank:
+                time.sleep(0.001)
+            found[rank, step] = rows.sum().item()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {(rank, step): 2 * step + 1 for rank in range(2) for step in range(200)}
+
+
+def test_who_waits_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "ANSWER_SECONDS", 0.01)
+    with pytest.raises(VitrailError, match=r"waited 0\.01 seconds for the other"):
+        Meeting(2, 1).bring(0, torch.zeros(1))
 
 
 # --- The batches
@@ -203,7 +235,9 @@ def test_the_time_ends_a_training_and_a_late_gradient_is_dropped(
         "make_optimizers",
         lambda *_: [type("One", (), {"step": lambda _: updates.append(1)})()],
     )
-    spent = fit(network, stream(digits), Order(RECIPES["vit"], 0, "", 10.0, processes=1))
+    spent = fit(
+        network, stream(digits), Order(RECIPES["vit"], 0, "", 10.0, processes=1), Meeting(1, 0)
+    )
     assert spent.steps == len(updates) == len(rates) == 9
     falling = rates[1:]
     assert falling == sorted(falling, reverse=True) and 0 < falling[-1] < 0.15
@@ -214,7 +248,7 @@ def test_steps_ask_no_clock(
 ) -> None:
     monkeypatch.setattr(train.time, "perf_counter", Clock(1000.0))
     order = Order(RECIPES["cnn"], 0, "", steps=4, processes=1)
-    assert fit(build(RECIPES["cnn"], 0), stream(digits, "cnn"), order).steps == 4
+    assert fit(build(RECIPES["cnn"], 0), stream(digits, "cnn"), order, Meeting(1, 0)).steps == 4
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -225,7 +259,7 @@ def test_networks_learn(name: str, mnist: Mnist, digits: tuple[torch.Tensor, tor
     unseen = tensors(mnist.test_images, mnist.test_labels)
     before = train.read(network, *unseen, recipe.crop)
     batches = Stream(*digits, recipe, 0, range(HALVES))
-    fit(network, batches, Order(recipe, 0, "", steps=40, processes=1))
+    fit(network, batches, Order(recipe, 0, "", steps=40, processes=1), Meeting(1, 0))
     after = train.read(network, *unseen, recipe.crop)
     assert after["accuracy"] > before["accuracy"] + 0.5
     assert after["errors"] == round(200 * (1 - after["accuracy"]))

@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
+from vitrail.one_minute.networks import build
+from vitrail.one_minute.together import Meeting, size_of
 from vitrail.one_minute.train import Order, work
 
 TOLD = f"{VitrailError.__module__}.{VitrailError.__name__}: "
@@ -29,13 +30,8 @@ def check(processes: int) -> None:
     """Make sure that so many processes can train together here.
 
     Raises:
-        VitrailError: there are too few cores, or torch has no gloo.
+        VitrailError: there are too few cores.
     """
-    if processes > 1 and not (dist.is_available() and dist.is_gloo_available()):
-        raise VitrailError(
-            "this torch was built without gloo, over which two processes average their "
-            "gradients; add --processes 1"
-        )
     if cores() < processes:
         raise VitrailError(
             f"{processes} processes need {processes} cores and this one may use {cores()}; "
@@ -50,9 +46,10 @@ def run(order: Order) -> dict[str, Any]:
         VitrailError: a process ended early. The other one is ended too.
     """
     before, began = os.getloadavg()[0], time.perf_counter()
+    meeting = Meeting(order.processes, size_of(build(order.recipe, order.seed)))
     with tempfile.TemporaryDirectory(prefix="vitrail-minute-") as folder:
         try:
-            mp.spawn(work, args=(order, folder), nprocs=order.processes)
+            mp.spawn(work, args=(order, folder, meeting), nprocs=order.processes)
         except mp.ProcessExitedException as error:
             raise VitrailError(
                 f"one of the {order.processes} processes was ended from outside "

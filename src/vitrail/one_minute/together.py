@@ -1,41 +1,57 @@
 """Processes that train one network together: gradients averaged, and one clock for all.
 
-They talk over gloo on this machine's own loopback and find each other through a file. All
-gradients lie in one buffer, so that a step is one exchange; the clock travels with it.
+They meet in memory that they share: each writes its values into a row of its own, waits for the
+others and reads all rows. All gradients lie in one buffer, so that a step is one meeting; the
+clock travels with it. Over gloo the same took four times as long (docs/one_minute.md).
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from datetime import timedelta
-from pathlib import Path
+import threading
 
 import torch
-import torch.distributed as dist
+import torch.multiprocessing
 from torch import Tensor, nn
+
+from vitrail.errors import VitrailError
 
 ANSWER_SECONDS = 120.0  # how long one process waits for the other
 
 
-def join(rank: int, processes: int, store: Path) -> None:
-    """Find the other processes; nothing to do for one alone."""
-    if processes == 1:
-        return
-    # Otherwise gloo asks what this machine is called in the network, which it may not be.
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    dist.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=processes,
-        timeout=timedelta(seconds=ANSWER_SECONDS),
-    )  # fmt: skip
+class Meeting:
+    """Where the processes of a run meet; made once, and given to each of them.
 
+    Args:
+        processes: how many meet; one alone waits for nobody.
+        size: numbers that each may bring.
+    """
 
-def total(values: list[float], processes: int) -> list[float]:
-    """Each value summed over the processes. Waits for all of them."""
-    summed = torch.tensor(values, dtype=torch.float64)
-    if processes > 1:
-        dist.all_reduce(summed)
-    return summed.tolist()
+    def __init__(self, processes: int, size: int) -> None:
+        self.processes = processes
+        # Two sets of rows in turn: who writes the next values may find the others still reading.
+        self.rows = torch.zeros(2, processes, size).share_memory_()
+        self.barrier = torch.multiprocessing.get_context("spawn").Barrier(processes)
+        self.turn = 0
+
+    def bring(self, rank: int, values: Tensor) -> Tensor:
+        """The values of all processes, (processes, len(values)), the same in each.
+
+        They are overwritten by the meeting after the next.
+
+        Raises:
+            VitrailError: another process does not come.
+        """
+        rows = self.rows[self.turn, :, : len(values)]
+        self.turn = 1 - self.turn
+        rows[rank].copy_(values)
+        try:
+            self.barrier.wait(ANSWER_SECONDS)
+        except threading.BrokenBarrierError as error:
+            raise VitrailError(
+                f"one of the processes waited {ANSWER_SECONDS:g} seconds for the other, which did "
+                "not come; run the same command again on a machine with more time"
+            ) from error
+        return rows
 
 
 class Gradients:
@@ -45,10 +61,10 @@ class Gradients:
     them to None.
     """
 
-    def __init__(self, network: nn.Module, processes: int) -> None:
+    def __init__(self, network: nn.Module, meeting: Meeting, rank: int) -> None:
         parameters = [p for p in network.parameters() if p.requires_grad]
-        self.processes = processes
-        self.buffer = torch.zeros(sum(p.numel() for p in parameters) + 1)  # and the clock
+        self.meeting, self.rank = meeting, rank
+        self.buffer = torch.zeros(size_of(network))
         start = 0
         for parameter in parameters:
             # In the parameter's own layout, which is channels-last for convolutions.
@@ -65,18 +81,18 @@ class Gradients:
         Every process gets the same bits, so that all take the same step and end together.
         """
         self.buffer[-1] = share
-        if self.processes > 1:
-            dist.all_reduce(self.buffer)
-            self.buffer.div_(self.processes)
+        if self.meeting.processes > 1:
+            torch.mean(self.meeting.bring(self.rank, self.buffer), dim=0, out=self.buffer)
         return self.buffer[-1].item()
 
 
-def same_everywhere(tensors: list[Tensor], processes: int) -> bool:
-    """Whether all processes hold the same bits."""
-    if processes == 1:
-        return True
-    mine = torch.cat([tensor.detach().flatten() for tensor in tensors])
-    low, high = mine.clone(), mine.clone()
-    dist.all_reduce(low, op=dist.ReduceOp.MIN)
-    dist.all_reduce(high, op=dist.ReduceOp.MAX)
-    return torch.equal(low, high)
+def size_of(network: nn.Module) -> int:
+    """Numbers that a process brings to a meeting: a gradient each, and the clock."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad) + 1
+
+
+def same_everywhere(network: nn.Module, meeting: Meeting, rank: int) -> bool:
+    """Whether all processes hold the same weights, bit for bit."""
+    mine = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    rows = meeting.bring(rank, mine)
+    return all(torch.equal(rows[0], row) for row in rows)

@@ -24,7 +24,7 @@ from vitrail.files import sha256, write_json
 from vitrail.one_minute.networks import build
 from vitrail.one_minute.recipes import HELD_OUT, Recipe
 from vitrail.one_minute.stream import HALVES, Stream, middle, normalised
-from vitrail.one_minute.together import Gradients, join, same_everywhere, total
+from vitrail.one_minute.together import Gradients, Meeting, same_everywhere
 from vitrail.optimizers import make_optimizers, set_rates
 
 RESERVE = 0.1  # seconds kept for the last update, so that it ends within the time
@@ -53,7 +53,7 @@ class Spent:
     cpu_seconds: float
 
 
-def fit(network: nn.Module, stream: Stream, order: Order) -> Spent:
+def fit(network: nn.Module, stream: Stream, order: Order, meeting: Meeting, rank: int = 0) -> Spent:
     """Train in place until the time is over or the steps are taken.
 
     The rates follow the share of the time that has passed, not the steps, so that they are at
@@ -61,8 +61,8 @@ def fit(network: nn.Module, stream: Stream, order: Order) -> Spent:
     """
     recipe = order.recipe
     optimizers = make_optimizers(network, asdict(recipe))
-    gradients = Gradients(network, order.processes)
-    total([0.0], order.processes)  # nobody's clock starts before all are there
+    gradients = Gradients(network, meeting, rank)
+    gradients.average(0.0)  # nobody's clock starts before all are there
     started, used, done = time.perf_counter(), time.process_time(), 0
     while not order.steps or done < order.steps:
         images, labels = next(stream)
@@ -112,7 +112,7 @@ def read(network: nn.Module, images: Tensor, labels: Tensor, crop: int) -> dict[
     }
 
 
-def work(rank: int, order: Order, folder: str) -> None:
+def work(rank: int, order: Order, folder: str, meeting: Meeting) -> None:
     """One process of a run; the first leaves `result.json` and `model.safetensors` in the folder.
 
     Raises:
@@ -122,15 +122,14 @@ def work(rank: int, order: Order, folder: str) -> None:
     compute_repeatably()
     # Determinism is asked for, but not that memory is filled before it is written to.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    join(rank, order.processes, Path(folder) / "store")
     images, labels, unseen, unseen_labels = arrays(load_mnist(Path(order.data)), order.validation)
     network = build(order.recipe, order.seed)
     halves = range(HALVES) if order.processes == 1 else range(rank, rank + 1)
     stream = Stream(*tensors(images, labels), order.recipe, order.seed, halves)
     start_up = time.perf_counter() - begun
-    spent = fit(network, stream, order)
-    cpu_seconds = total([spent.cpu_seconds], order.processes)[0]
-    if not same_everywhere(list(network.parameters()), order.processes):
+    spent = fit(network, stream, order, meeting, rank)
+    cpu_seconds = meeting.bring(rank, torch.tensor([spent.cpu_seconds])).sum().item()
+    if not same_everywhere(network, meeting, rank):
         raise VitrailError(
             "the two processes ended with different weights, so one of them computed something "
             "else; run the same command again, and check the memory of this machine"

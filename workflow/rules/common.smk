@@ -26,6 +26,7 @@ from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
+from vitrail.progress import follow as study_progress
 from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)

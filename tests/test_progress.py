@@ -431,7 +431,8 @@ def test_what_snakemake_needs_is_noted_with_its_order(plan: Plan) -> None:
     second, everything = Made(["results/x/runs.csv"]), Made([])
 
     class Dag:
-        dependencies = {first: {}, second: {first: set()}, everything: {second: set()}}
+        def __init__(self) -> None:
+            self.dependencies = {first: {}, second: {first: set()}, everything: {second: set()}}
 
         def needrun_jobs(self) -> list[Made]:
             return [second, first, everything]

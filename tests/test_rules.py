@@ -139,6 +139,18 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
+    "progress/__init__.py": "shows how far a run is",
+    "progress/__main__.py": "shows how far a run is",
+    "progress/bars.py": "shows how far a run is",
+    "progress/below.py": "shows how far a run is",
+    "progress/estimate.py": "shows how far a run is",
+    "progress/expected.py": "shows how far a run is",
+    "progress/follow.py": "shows how far a run is",
+    "progress/notes.py": "shows how far a run is",
+    "progress/page.py": "shows how far a run is",
+    "progress/state.py": "shows how far a run is",
+    "progress/terminal.py": "shows how far a run is",
+    "progress/words.py": "shows how far a run is",
 }
 
 

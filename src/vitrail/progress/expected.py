@@ -1,9 +1,9 @@
 """How long the jobs of a run are expected to take, before anything of it was measured.
 
 What a job took in an earlier attempt stands at the end of its log. Otherwise a training is
-expected to take its steps times a time per step, which grows with the work of a step; the
-constants were fitted to one smoke study and one default study (docs/progress.md says how, and how
-far off they are). Only their proportions count: the speed of the machine is measured.
+expected to take a time per step and a time per unit of work, with the images that it is evaluated
+on; the constants come from the core-seconds of a smoke study (docs/progress.md). Only their
+proportions count: how fast this machine is today is measured while the run goes on.
 """
 
 from __future__ import annotations
@@ -17,41 +17,43 @@ from vitrail.progress.notes import Job
 from vitrail.runs import Plan
 from vitrail.settings import Settings, run_id, steps_of, takes_patches
 
-START = 5.0  # seconds to start a process with torch and read the data
-# By kind of network: seconds of a step whatever its size, and seconds of a unit of work.
+START = 3.3  # seconds to start a process with torch and read the data
+# By kind of network: seconds of a step whatever its size, and of a unit of `training_work`.
 SPEED = {
-    "vit": (0.010, 1.0e-9),
-    "cnn": (0.004, 1.0e-9),
-    "timm": (0.05, 1.0e-9),
-    "timm_cnn": (0.05, 1.0e-9),
-    "mlp": (0.002, 1.0e-9),
-    "logistic": (0.001, 1.0e-9),
+    "vit": (0.006, 1.07e-9),
+    "cnn": (0.003, 5e-10),
+    "timm": (0.03, 5.7e-10),
+    "timm_cnn": (0.03, 1.8e-10),
+    "mlp": (0.001, 1e-11),
+    "logistic": (0.001, 1e-11),
 }
+TEST_IMAGES = 10_000
+FORWARD = 1 / 3  # of the work of a training image; the backward pass is twice as much
 # Of the other rules; what is not named takes OTHER.
 RULES = {
-    "mnist": 5.0,
-    "imagenet_weights": 10.0,
-    "pretrain": 90.0,
-    "timing": 60.0,
-    "execution": 90.0,
+    "timing": 120.0,
+    "execution": 120.0,
     "step_memory": 60.0,
-    "input_seconds": 10.0,
-    "learn_thresholds": 40.0,
-    "reduce_tokens": 40.0,
-    "question_runs": 2.0,
-    "track": 10.0,
-    "mlflow_store": 8.0,
+    "input_seconds": 30.0,
+    "learn_thresholds": 30.0,
+    "reduce_tokens": 60.0,
+    "question_runs": 0.5,
+    "q6_vit": 20.0,
     "report": 10.0,
 }
-OTHER = 8.0
+OTHER = 4.0
 
 
 def seconds_of(settings: Settings) -> float:
-    """Seconds that one run with these settings is expected to train."""
+    """Seconds that one run with these settings is expected to take."""
     model = str(settings["model"])
     kind = "timm_cnn" if model == "timm" and not takes_patches(settings) else model
-    step, work = SPEED[kind]
-    return max(steps_of(settings) * step + training_work(settings) * work, 0.01)
+    per_step, per_work = SPEED[kind]
+    steps, work = steps_of(settings), training_work(settings)
+    looks = settings.get("evaluations", 0) * settings.get("validation", 0)
+    seen = FORWARD * (TEST_IMAGES + looks) if looks else 0.0
+    an_image = work / max(1, steps * settings["batch_size"])
+    return steps * per_step + (work + seen * an_image) * per_work
 
 
 def jobs_of(dag: Any, plan: Plan) -> list[Job]:
@@ -79,6 +81,9 @@ def jobs_of(dag: Any, plan: Plan) -> list[Job]:
         log = str(job.log[0]) if job.log else ""
         needs = sorted(numbers[other] for other in dag.dependencies[job] if other in numbers)
         planned = START + sum(parts) if runs else RULES.get(job.rule.name, OTHER)
+        if job.rule.name == "pretrain":
+            start = plan.pretrainings[Path(outputs[0]).parent.name]
+            planned = START + seconds_of({**start["model"], **start["recipe"]})
         found.append(
             Job(
                 number, job.rule.name, str(job.message or job.rule.name), log, outputs[0],

@@ -88,7 +88,6 @@ class Follower(logging.Handler):
         event, found = getattr(record, "event", None), record.__dict__
         if event == "job_started":
             for number in found["jobs"]:
-                self._running.add(number)
                 self._note(RUNNING, number)
         elif event == "job_finished":
             self._note(FINISHED, found["job_id"])
@@ -110,7 +109,9 @@ class Follower(logging.Handler):
     def _note(self, kind: str, number: int) -> None:
         if number not in self._open:
             return  # of a rule that makes nothing, like `all`
-        if kind != RUNNING:
+        if kind == RUNNING:
+            self._running.add(number)
+        else:
             self._running.discard(number)
         self._guarded(lambda: self._writer.write(kind, job=number))
 

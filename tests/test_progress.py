@@ -212,7 +212,7 @@ def test_what_waits_for_a_failed_job_is_held_up_and_costs_no_time() -> None:
 def test_expected_seconds_grow_with_the_work(config: dict[str, Any]) -> None:
     plan = expand(config)
     base = plan.arms[plan.base].settings
-    assert seconds_of({**base, "epochs": 2 * base["epochs"]}) > 1.9 * seconds_of(base)
+    assert seconds_of({**base, "epochs": 2 * base["epochs"]}) > 1.8 * seconds_of(base)
     assert seconds_of({**base, "depth": 2 * base["depth"]}) > 1.2 * seconds_of(base)
     assert all(seconds_of(arm.settings) > 0 for arm in plan.arms.values())
 

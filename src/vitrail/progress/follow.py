@@ -160,6 +160,7 @@ class Follower(logging.Handler):
 
         self._colour = not self._stream.nocolor
         below = Below(self._stream.stream, quiet=watch.told)
+        below.write(f"vitrail: progress is shown below and on {self._page}\n")
         self._stream.setStream(below)
         return below
 

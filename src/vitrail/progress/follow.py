@@ -91,7 +91,7 @@ class Follower(logging.Handler):
                 self._note(RUNNING, number)
         elif event == "job_finished":
             self._note(FINISHED, found["job_id"])
-        elif event == "job_error":
+        elif event == "job_error" and not watch.told():  # then it was ended, and has not failed
             self._note(FAILED, found["jobid"])
 
     def end(self, how: str) -> None:

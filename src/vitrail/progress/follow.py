@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,12 +149,12 @@ class Follower(logging.Handler):
 
     def _terminal(self) -> Below | None:
         """The lines below Snakemake's output; None where they would be no help."""
-        streams = [one for one in self._logger.handlers if one.name == STREAM]
+        streams: list[Any] = [one for one in self._logger.handlers if one.name == STREAM]
         if not streams or self._quiet:
             return None
-        self._stream: Any = streams[0]
+        self._stream = streams[0]
         try:
-            if not self._stream.is_tty or (self._stream.nocolor and _dumb()):
+            if not self._stream.is_tty or os.environ.get("TERM", "dumb") == "dumb":
                 return None
         except ValueError:  # closed
             return None
@@ -172,19 +174,14 @@ class Follower(logging.Handler):
             if not self._told:
                 self._told = True
                 line = f"vitrail: progress is not shown in full ({_reason(error)})\n"
-                (self._below or sys.stderr).write(line)
+                with suppress(OSError, ValueError):  # the terminal is gone
+                    (self._below or sys.stderr).write(line)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"{type(error).__name__}: {error}"
-
-
-def _dumb() -> bool:
-    import os
-
-    return os.environ.get("TERM", "dumb") == "dumb"
 
 
 def _is_quiet(workflow: Any) -> bool:

@@ -207,8 +207,8 @@ class Watched:
                 arm = member.arm
                 if arm.arm_id not in known:
                     known[arm.arm_id] = self._arm(arm, of_run, held)
-                about = {"question": experiment.question, "experiment": experiment.title}
-                found.append(replace(known[arm.arm_id], label=member.label, **about))
+                named = replace(known[arm.arm_id], label=member.label, question=experiment.question)
+                found.append(replace(named, experiment=experiment.title))
         return found
 
     def _run_state(self, run: str, step: Step | None, held: set[int]) -> str:

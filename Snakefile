@@ -41,7 +41,7 @@ rule all:
 onstart:
     study_places.before_jobs(Path(RESULTS), STUDY)
     end_steps_when_told()
-    study_progress.begin(workflow, PLAN, Path(RESULTS))
+    study_progress.begin(workflow, PLANNED, Path(RESULTS))
 
 
 onsuccess:

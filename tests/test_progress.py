@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from made_study import experiment, small
-from vitrail.config import STEMS
+from vitrail.config import STEMS, load
+from vitrail.planning import plan_study
 from vitrail.progress import notes, terminal, words
 from vitrail.progress.bars import Bar, Log, last_bar
 from vitrail.progress.estimate import (
@@ -28,7 +29,7 @@ from vitrail.progress.estimate import (
     slowness,
     time_left,
 )
-from vitrail.progress.expected import START, jobs_of, seconds_of
+from vitrail.progress.expected import START, jobs_of, seconds_of, seconds_of_rules
 from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, STOPPED, WAITING, Job, Stand
 from vitrail.progress.page import page, write_page
 from vitrail.progress.state import HELD, MISSING, NOT_RUN, Watched
@@ -36,6 +37,7 @@ from vitrail.runs import Plan, expand
 from vitrail.settings import run_id
 
 NOW = 1_000_000.0
+ROOT = Path(__file__).parents[1]
 SLACK = 3  # of a busy machine
 HOSTILE = "<b>[red]x[/red]</b> & \"'"
 
@@ -417,6 +419,14 @@ def test_the_log_of_an_earlier_attempt_is_not_taken_for_this_one(run: Run) -> No
     assert working.steps is None
 
 
+def test_clocks_are_expected_to_take_what_they_are_set_to() -> None:
+    default = plan_study({}, ROOT)
+    smoke = plan_study(load([ROOT / "config" / "smoke.yaml"]), ROOT)
+    long, short = seconds_of_rules(default), seconds_of_rules(smoke)
+    for rule in ("timing", "execution", "learn_thresholds", "reduce_tokens"):
+        assert long[rule] > 2 * short[rule] > 0, rule
+
+
 def test_what_snakemake_needs_is_noted_with_its_order(plan: Plan) -> None:
     """From objects like those of Snakemake."""
 
@@ -442,12 +452,13 @@ def test_what_snakemake_needs_is_noted_with_its_order(plan: Plan) -> None:
         def jobid(self, job: Made) -> int:
             return [everything, first, second].index(job)
 
-    one, two = jobs_of(Dag(), plan)
+    planned = replace(plan_study({}, ROOT), plan=plan)
+    one, two = jobs_of(Dag(), planned)
     assert (one.number, one.runs, one.needs) == (1, (f"{arm}-s0", f"{arm}-s1"), ())
     assert one.expected == pytest.approx(START + sum(one.parts), abs=0.01)
     assert (two.number, two.runs, two.needs) == (2, (), (1,))
     Path("a.log").write_text("vitrail: 40.00 core-seconds\nvitrail: 2.50 core-seconds\n")
-    assert [job.expected for job in jobs_of(Dag(), plan)] == [42.5, 42.5]
+    assert [job.expected for job in jobs_of(Dag(), planned)] == [42.5, 42.5]
 
 
 # --- what is said

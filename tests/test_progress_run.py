@@ -41,14 +41,14 @@ listen(workflow.is_main_process)
 set_paths(Path({str(ROOT)!r}))
 begin_run(workflow.is_main_process, workflow.output_settings.dryrun)
 ON = "WITHOUT" not in os.environ
-PLAN = plan_study({{}}, Path({str(ROOT)!r})).plan if ON else None
+PLANNED = plan_study({{}}, Path({str(ROOT)!r})) if ON else None
 
 onstart:
     end_steps_when_told()
     if ON:
         study_progress.TICK = study_progress.PAGE = 0.2
         study_progress.SHARE = 1.0
-        study_progress.begin(workflow, PLAN, Path("results"))
+        study_progress.begin(workflow, PLANNED, Path("results"))
 
 onsuccess:
     study_progress.end("finished")

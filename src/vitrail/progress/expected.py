@@ -13,8 +13,8 @@ from typing import Any
 
 from vitrail.cost import told
 from vitrail.jobs import training_work
+from vitrail.planning import Planned
 from vitrail.progress.notes import Job
-from vitrail.runs import Plan
 from vitrail.settings import Settings, run_id, steps_of, takes_patches
 
 START = 3.3  # seconds to start a process with torch and read the data
@@ -29,17 +29,13 @@ SPEED = {
 }
 TEST_IMAGES = 10_000
 FORWARD = 1 / 3  # of the work of a training image; the backward pass is twice as much
-# Of the other rules; what is not named takes OTHER.
+# Of rules whose work no setting changes much; what is not named takes OTHER.
 RULES = {
-    "timing": 120.0,
-    "execution": 120.0,
-    "step_memory": 60.0,
-    "input_seconds": 30.0,
-    "learn_thresholds": 30.0,
-    "reduce_tokens": 60.0,
+    "step_memory": 20.0,
+    "input_seconds": 20.0,
     "question_runs": 0.5,
     "q6_vit": 20.0,
-    "report": 10.0,
+    "report": 6.0,
 }
 OTHER = 4.0
 
@@ -56,13 +52,26 @@ def seconds_of(settings: Settings) -> float:
     return steps * per_step + (work + seen * an_image) * per_work
 
 
-def jobs_of(dag: Any, plan: Plan) -> list[Job]:
+def seconds_of_rules(planned: Planned) -> dict[str, float]:
+    """Seconds that the other rules are expected to take, by the settings of Q7's clocks."""
+    clock, ways, fewer = planned.timing, planned.execution, planned.reduction
+    samples = clock["repeats"] * len(clock["tokens"]) * clock["max_seconds"]
+    return RULES | {
+        "timing": 10 + 6.7 * samples,
+        "execution": 10 + 5 * (ways["rounds"] + ways["train_rounds"]),
+        "learn_thresholds": START + 0.002 * fewer["train_size"],
+        "reduce_tokens": START + 0.01 * fewer["images"],
+    }
+
+
+def jobs_of(dag: Any, planned: Planned) -> list[Job]:
     """The jobs that Snakemake is about to do, in the order of their numbers.
 
     Args:
         dag: Snakemake's `DAG`.
-        plan: of the study.
+        planned: the study.
     """
+    plan, rules = planned.plan, seconds_of_rules(planned)
     needed = [job for job in dag.needrun_jobs() if job.output]
     numbers = {job: int(dag.jobid(job)) for job in needed}
     by_run = {
@@ -80,7 +89,7 @@ def jobs_of(dag: Any, plan: Plan) -> list[Job]:
         parts = [times[run] for run in runs]
         log = str(job.log[0]) if job.log else ""
         needs = sorted(numbers[other] for other in dag.dependencies[job] if other in numbers)
-        planned = START + sum(parts) if runs else RULES.get(job.rule.name, OTHER)
+        planned = START + sum(parts) if runs else rules.get(job.rule.name, OTHER)
         if job.rule.name == "pretrain":
             start = plan.pretrainings[Path(outputs[0]).parent.name]
             planned = START + seconds_of({**start["model"], **start["recipe"]})

@@ -22,8 +22,8 @@ from vitrail.progress.expected import jobs_of
 from vitrail.progress.notes import FAILED, FINISHED, RUNNING, STOPPED
 
 if TYPE_CHECKING:
+    from vitrail.planning import Planned
     from vitrail.progress.below import Below
-    from vitrail.runs import Plan
 
 TICK, PAGE = 2.0, 5.0  # seconds between two looks, and between two pages
 SHARE = 0.005  # of a core, the most that looking may take; with more to look at, it looks less
@@ -31,19 +31,19 @@ STREAM = "DefaultStreamHandler"  # Snakemake's name for what writes to the termi
 _run: Follower | None = None
 
 
-def begin(workflow: Any, plan: Plan, results: Path) -> None:
+def begin(workflow: Any, planned: Planned, results: Path) -> None:
     """Follow this run; called once, before its first job.
 
     Args:
         workflow: Snakemake's own.
-        plan: of the study.
+        planned: the study.
         results: the folder of all results.
     """
     global _run
     if not workflow.is_main_process:
         return
     try:
-        _run = Follower(workflow, plan, results)
+        _run = Follower(workflow, planned, results)
     except Exception as error:  # a mistake in here must not cost anybody a study
         print(f"vitrail: progress is not shown ({_reason(error)})", file=sys.stderr)
         return
@@ -61,7 +61,7 @@ def end(how: str) -> None:
 class Follower(logging.Handler):
     """Takes what Snakemake says of its jobs, and looks at the study now and then."""
 
-    def __init__(self, workflow: Any, plan: Plan, results: Path) -> None:
+    def __init__(self, workflow: Any, planned: Planned, results: Path) -> None:
         super().__init__()
         from vitrail.progress.state import Watched
 
@@ -70,7 +70,8 @@ class Follower(logging.Handler):
         self._told = False  # that something went wrong
         self._below: Below | None = None
         self._quiet = _is_quiet(workflow)
-        jobs = jobs_of(workflow.dag, plan)
+        plan = planned.plan
+        jobs = jobs_of(workflow.dag, planned)
         path = notes.place(plan.study)
         self._writer = notes.Writer(path, plan.study, _slots(workflow, len(jobs)), jobs)
         # Without the words for it, a job has ended when it has made its first output anew.

@@ -34,6 +34,7 @@ RULES = {
     "step_memory": 20.0,
     "input_seconds": 20.0,
     "question_runs": 0.5,
+    "track": 2.5,
     "q6_vit": 20.0,
     "report": 6.0,
 }

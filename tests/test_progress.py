@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from made_study import experiment, small
+from vitrail import hashes
 from vitrail.config import STEMS, load
 from vitrail.planning import plan_study
 from vitrail.progress import notes, terminal, words
@@ -458,7 +460,9 @@ def test_what_snakemake_needs_is_noted_with_its_order(plan: Plan) -> None:
     assert one.expected == pytest.approx(START + sum(one.parts), abs=0.01)
     assert (two.number, two.runs, two.needs) == (2, (), (1,))
     Path("a.log").write_text("vitrail: 40.00 core-seconds\nvitrail: 2.50 core-seconds\n")
-    assert [job.expected for job in jobs_of(Dag(), planned)] == [42.5, 42.5]
+    again, other = jobs_of(Dag(), planned)
+    assert (again.expected, other.expected) == (42.5, 42.5)
+    assert sum(again.parts) == pytest.approx(42.5 * sum(one.parts) / one.expected, abs=0.01)
 
 
 # --- what is said
@@ -525,6 +529,13 @@ def test_text_of_the_config_is_text(run: Run) -> None:
         lines = terminal.drawn(shown, 400, colour=False)
         assert any(HOSTILE in line for line in lines)
         assert not any("\x1b" in line for line in lines)
+
+
+def test_the_page_and_the_notes_are_no_part_of_the_results(run: Run) -> None:
+    write_page(run.folder / "status.html", run.watched.look(time.time()))
+    assert not any(hashes.kinds_of(run.folder).values())
+    for file in (ROOT / "workflow" / "rules").glob("*.smk"):
+        assert not re.search(r"status\.html|progress\.jsonl", file.read_text()), file
 
 
 def test_the_page_needs_nothing_from_elsewhere(run: Run) -> None:

@@ -90,15 +90,16 @@ def jobs_of(dag: Any, planned: Planned) -> list[Job]:
         parts = [times[run] for run in runs]
         log = str(job.log[0]) if job.log else ""
         needs = sorted(numbers[other] for other in dag.dependencies[job] if other in numbers)
-        planned = START + sum(parts) if runs else rules.get(job.rule.name, OTHER)
+        seconds = START + sum(parts) if runs else rules.get(job.rule.name, OTHER)
         if job.rule.name == "pretrain":
             start = plan.pretrainings[Path(outputs[0]).parent.name]
-            planned = START + seconds_of({**start["model"], **start["recipe"]})
+            seconds = START + seconds_of({**start["model"], **start["recipe"]})
+        known = earlier(log) or seconds
         found.append(
             Job(
                 number, job.rule.name, str(job.message or job.rule.name), log, outputs[0],
-                int(job.threads), round(earlier(log) or planned, 3), tuple(runs),
-                tuple(round(part, 4) for part in parts), tuple(needs),
+                int(job.threads), round(known, 3), tuple(runs),
+                tuple(round(part * known / seconds, 4) for part in parts), tuple(needs),
             )
         )  # fmt: skip
     return sorted(found, key=lambda job: job.number)

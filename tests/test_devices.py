@@ -48,7 +48,8 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         monkeypatch.setattr(torch, "ones", ones)
         monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # to be unset again afterwards
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
         return chosen
 
     return play

@@ -39,7 +39,8 @@ def pick_device(wanted: str, percent: int = gpus.WHOLE) -> torch.device:
             "mps": torch.backends.mps.is_available(),
             "cpu": True,
         }
-    broken = f"CUDA cannot be used here ({first_line(said[0].message)})" if said else ""
+    reasons = [first_line(one.message) for one in said if "CUDA" in str(one.message)]
+    broken = f"CUDA cannot be used here ({reasons[0]})" if reasons else ""
     if wanted == "auto":
         wanted = next(name for name, there in has.items() if there)
         if broken and wanted != "cuda":

@@ -17,6 +17,8 @@ from vitrail import gpus
 from vitrail.errors import VitrailError
 from vitrail.machine import first_line
 
+CPU = torch.device("cpu")
+
 
 def pick_device(wanted: str, percent: int = gpus.WHOLE) -> torch.device:
     """The device of the config key `device`; "auto" takes CUDA, then MPS, then the CPU.
@@ -52,7 +54,7 @@ def pick_device(wanted: str, percent: int = gpus.WHOLE) -> torch.device:
             f"config: device is {wanted!r}, but this machine offers {there}{why}; "
             "set device to auto or to one of these"
         )
-    return torch.device("cpu") if wanted == "cpu" else _opened(wanted, percent)
+    return CPU if wanted == "cpu" else _opened(wanted, percent)
 
 
 def _opened(kind: str, percent: int) -> torch.device:
@@ -77,7 +79,7 @@ def _opened(kind: str, percent: int) -> torch.device:
     return device
 
 
-def compute_repeatably(device: torch.device) -> None:
+def compute_repeatably(device: torch.device = CPU) -> None:
     """One thread and deterministic kernels, for the rest of the process.
 
     On MPS an operation without a deterministic kernel is named in the log and used; on a CPU and

@@ -86,6 +86,11 @@ def test_two_gpus_take_twice_as_much(project: Project) -> None:
     assert percent == 200 and 4 < jobs <= 8
 
 
+def test_half_a_gpu_takes_two_small_trainings_and_still_a_large_one(project: Project) -> None:
+    """What a job takes is at most what there is, or it would never run."""
+    assert most_at_once(project, "cuda", "--resources", "gpu_percent=50") == (100, 2, 0)
+
+
 def test_a_cpu_is_shared_by_cores(project: Project) -> None:
     _, jobs, beside = most_at_once(project, "cpu")
     assert jobs > 4 and beside > 0

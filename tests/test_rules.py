@@ -126,6 +126,7 @@ NOT_INPUTS = {
     "places.py": "Snakemake reads it when it parses",
     "planning.py": "Snakemake reads it when it parses",
     "jobs.py": "Snakemake reads it when it parses",
+    "gpus.py": "which GPU is computed on, not what",
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",

@@ -41,12 +41,15 @@ rule all:
 onstart:
     study_places.before_jobs(Path(RESULTS), STUDY)
     end_steps_when_told()
+    study_progress.begin(workflow, PLANNED, Path(RESULTS))
 
 
 onsuccess:
+    study_progress.end("finished")
     study_ending.after_snakemake(STUDY, Path(RESULTS))
 
 
 onerror:
+    study_progress.end("failed")
     if lacking := study_places.shortage(Path(RESULTS)):
         print(lacking, file=sys.stderr)

@@ -14,6 +14,7 @@ HARMLESS = {
     "code_files.py": "the lists themselves",
     "cost.py": "tells seconds",
     "errors.py": "words",
+    "gpus.py": "which GPU is computed on, not what",
     "machine.py": "words",
     "intact.py": "whether files are as they were written, not what is in them",
     "files.py": "how files are written, not what",

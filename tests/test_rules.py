@@ -126,6 +126,7 @@ NOT_INPUTS = {
     "places.py": "Snakemake reads it when it parses",
     "planning.py": "Snakemake reads it when it parses",
     "jobs.py": "Snakemake reads it when it parses",
+    "gpus.py": "which GPU is computed on, not what",
     "complexity_plan.py": "Snakemake reads it when it parses",
     "asked.py": "Snakemake reads it when it parses",
     "reserved.py": "Snakemake reads it when it parses",
@@ -146,6 +147,18 @@ NOT_INPUTS = {
         ),
         "a program of its own",
     ),
+    "progress/__init__.py": "shows how far a run is",
+    "progress/__main__.py": "shows how far a run is",
+    "progress/bars.py": "shows how far a run is",
+    "progress/below.py": "shows how far a run is",
+    "progress/estimate.py": "shows how far a run is",
+    "progress/expected.py": "shows how far a run is",
+    "progress/follow.py": "shows how far a run is",
+    "progress/notes.py": "shows how far a run is",
+    "progress/page.py": "shows how far a run is",
+    "progress/state.py": "shows how far a run is",
+    "progress/terminal.py": "shows how far a run is",
+    "progress/words.py": "shows how far a run is",
 }
 
 

@@ -157,6 +157,11 @@ def end_steps_when_told() -> None:
     end_when_told()  # again: Snakemake has put a handler of its own in between
 
 
+def told() -> bool:
+    """Whether this Snakemake has been told to end; then its last words are `_say`'s."""
+    return bool(_told)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     """The first signal ends the steps and lets Snakemake tidy up; a second one ends all at once."""
     now = time.monotonic()

@@ -19,7 +19,10 @@ rule pretrain:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
+        gpu=GPU,
+        gpu_percent=lambda wildcards: study_gpus.planned(
+            config["device"], [PLAN.pretrainings[wildcards.start]["model"]]
+        ),
         mem_mb=2000,
     params:
         settings=lambda wildcards: as_json(PLAN.pretrainings[wildcards.start]),

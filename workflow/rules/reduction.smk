@@ -23,7 +23,8 @@ rule learn_thresholds:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
+        gpu=GPU,
+        gpu_percent=part_of_gpu([SUBJECT.arm_id]),
         mem_mb=2000,
     params:
         run=lambda wildcards, input: Path(input.run).parent,
@@ -68,7 +69,8 @@ rule reduce_tokens:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
+        gpu=GPU,
+        gpu_percent=WHOLE_GPU,  # it measures speed
         mem_mb=2000,
     params:
         run=lambda wildcards, input: Path(input.run).parent,

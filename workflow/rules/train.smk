@@ -28,7 +28,8 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(config["device"] == "cuda"),
+            gpu=GPU,
+            gpu_percent=lambda wildcards: part_of_gpu([wildcards.arm]),
             mem_mb=2000,
         params:
             settings=settings_of,
@@ -66,7 +67,8 @@ for name, priority, seeds, arms in study_jobs.training_together(PLAN):
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(config["device"] == "cuda"),
+            gpu=GPU,
+            gpu_percent=part_of_gpu(arms),
             mem_mb=2000,
         params:
             settings=as_text([PLAN.arms[arm].settings for arm in arms]),

@@ -47,7 +47,8 @@ def table(found: dict[str, Any]) -> str:
     of = "" if found["steps"] else f" of {found['processes'] * found['seconds']:.0f}"
     models = list(dict.fromkeys(run["model"] for run in found["runs"]))
     for name in models:
-        runs = [run for run in found["runs"] if run["model"] == name]
+        mine = [run for run in found["runs"] if run["model"] == name]
+        runs = sorted(mine, key=lambda run: run["seed"])
         speed = sum(run["images"] for run in runs) / sum(run["seconds"] for run in runs)
         accuracy = estimate([100 * run["accuracy"] for run in runs])
         spread = f" ± {accuracy.half_width:.2f}" if accuracy.n > 1 else ""

@@ -23,6 +23,7 @@ from vitrail import jobs as study_jobs
 from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
+from vitrail import slurm as study_slurm
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
@@ -179,6 +180,11 @@ def weights_read_by(arms):
     """What was found of the ImageNet weights that these arms start from, each file once."""
     names = {study_settings.weights_file(PLAN.arms[arm].settings) for arm in arms}
     return [f"{RESULTS}/{STUDY}/{name}" for name in sorted(names - {""})]
+
+
+def memory(megabytes):
+    """Memory that a cluster gives a job: more each time that it is tried again (`retries`)."""
+    return lambda wildcards, attempt: attempt * megabytes
 
 
 wildcard_constraints:

@@ -20,7 +20,7 @@ rule pretrain:
     threads: 1
     resources:
         gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         settings=lambda wildcards: as_json(PLAN.pretrainings[wildcards.start]),
         folder=lambda wildcards, output: Path(output[0]).parent,

@@ -24,7 +24,7 @@ rule learn_thresholds:
     threads: 1
     resources:
         gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),
@@ -69,7 +69,7 @@ rule reduce_tokens:
     threads: 1
     resources:
         gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),

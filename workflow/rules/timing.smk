@@ -69,7 +69,7 @@ rule step_memory:
     threads: 1
     resources:
         gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         arms=as_text(study_complexity.trained_for_less(PLAN)),
         device=config["device"],

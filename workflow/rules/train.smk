@@ -29,7 +29,7 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
         threads: 1
         resources:
             gpu=int(config["device"] == "cuda"),
-            mem_mb=2000,
+            mem_mb=memory(2000),
         params:
             settings=settings_of,
             seeds=" ".join(map(str, seeds)),
@@ -67,7 +67,7 @@ for name, priority, seeds, arms in study_jobs.training_together(PLAN):
         threads: 1
         resources:
             gpu=int(config["device"] == "cuda"),
-            mem_mb=2000,
+            mem_mb=memory(2000),
         params:
             settings=as_text([PLAN.arms[arm].settings for arm in arms]),
             seeds=" ".join(map(str, seeds)),

@@ -24,6 +24,7 @@ import pytest
 
 NODES = ("vitrail1", "vitrail2")
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "unshare", "setpriv")
+PATH = os.environ.get("PATH", "") + ":/usr/sbin"  # where Debian keeps the daemons
 UP = 60.0  # seconds in which the cluster has to be there
 CONF = """\
 ClusterName=vitrail
@@ -65,8 +66,7 @@ SPACES = ("--uts", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
 @functools.cache
 def lacking() -> str:
     """Why no cluster can be started here; '' if one can."""
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+    if missing := [tool for tool in TOOLS if shutil.which(tool, path=PATH) is None]:
         return f"SLURM is not installed here ({', '.join(missing)}; Debian: slurm-wlm, munge)"
     if not Path("/etc/slurm").is_dir():
         return "SLURM is not installed here (no /etc/slurm)"
@@ -104,6 +104,10 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """What a command needs in order to find this cluster."""
         return {"SLURM_CONF": str(self.conf)}
+
+    def everything(self) -> dict[str, str]:
+        """The environment of this process with it."""
+        return os.environ | self.environment()
 
     def start(self) -> None:
         at = self.folder
@@ -143,7 +147,7 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         done = subprocess.run(
-            command, env=os.environ | self.environment(), capture_output=True, text=True, timeout=60
+            command, env=self.everything(), capture_output=True, text=True, timeout=60
         )
         return done.stdout
 
@@ -151,8 +155,8 @@ class Cluster:
         with (self.folder / f"{name}.out").open("ab") as out:
             self.processes[name] = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command], stdout=out, stderr=out,
-                stdin=subprocess.DEVNULL, env=os.environ | self.environment(), cwd=self.folder,
-                start_new_session=True,
+                stdin=subprocess.DEVNULL, cwd=self.folder, start_new_session=True,
+                env=self.everything() | {"PATH": PATH},
             )  # fmt: skip
 
     def _wait(self, true: Callable[[], bool], what: str) -> None:

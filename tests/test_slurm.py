@@ -99,6 +99,18 @@ def test_a_cancelled_job_is_submitted_again_with_more_memory(small: OnSlurm) -> 
     assert "Trying to restart job" in said
 
 
+@pytest.mark.end_to_end  # SLURM's shortest limit is a minute
+def test_a_job_out_of_time_is_submitted_again_with_more(small: OnSlurm) -> None:
+    snakemake = small.start("--default-resources", "mem_mb=1000", "runtime=attempt")
+    small.wait_for("one.beat", "two.beat")
+    first = {*small.of_queue()}
+    assert within(150, lambda: len({*small.of_queue()} - first) == 2)
+    said = small.ends_well(snakemake)
+    jobs = small.cluster.jobs()
+    assert {jobs[number][0] for number in first} == {"TIMEOUT"}
+    assert said.count("SLURM status is: 'TIMEOUT'") == 2
+
+
 def test_the_job_of_a_node_that_dies_runs_on_another(small: OnSlurm) -> None:
     """SLURM itself starts it again, under its number, and Snakemake waits for it."""
     cluster = small.cluster
@@ -181,9 +193,9 @@ def test_a_gpu_is_asked_for(small: OnSlurm) -> None:
     (small.folder / "Snakefile").write_text(
         "rule all:\n    input: 'with.txt', 'without.txt'\n"
         "rule with_gpu:\n    output: 'with.txt'\n    resources: gpu=1\n"
-        "    shell: 'echo =$CUDA_VISIBLE_DEVICES= > {output}'\n"
+        "    shell: 'echo =${{CUDA_VISIBLE_DEVICES-}}= > {output}'\n"
         "rule without:\n    output: 'without.txt'\n    resources: gpu=0\n"
-        "    shell: 'echo =$CUDA_VISIBLE_DEVICES= > {output}'\n"
+        "    shell: 'echo =${{CUDA_VISIBLE_DEVICES-}}= > {output}'\n"
     )
     code, said = small.run()
     assert code == 0, said

@@ -1,4 +1,4 @@
-"""What is done about jobs that an earlier run has left, with a stand-in for squeue and scancel.
+"""Jobs that an earlier run has left, with a stand-in for squeue and scancel; and what a job knows.
 
 tests/test_slurm.py has a real SLURM.
 """
@@ -85,3 +85,12 @@ def test_a_step_on_another_host_looks_for_no_process_of_the_first(
     monkeypatch.setenv(watch.STARTED_BY, f"{int(number) + 1} {namespace} {boot[::-1]}")
     watch.watch()
     assert capfd.readouterr().err == ""
+
+
+def test_a_job_has_the_cpus_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that takes all cores would ask for more than its job may have, and be refused."""
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
+    assert slurm.cpus() == 0
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert slurm.cpus() == 3

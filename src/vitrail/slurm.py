@@ -31,6 +31,11 @@ def inside() -> bool:
     return "SLURM_JOB_ID" in os.environ
 
 
+def cpus() -> int:
+    """How many CPUs of its node SLURM has given this job; 0 outside of one."""
+    return int(os.environ.get("SLURM_CPUS_ON_NODE", "0")) if inside() else 0
+
+
 def take_note(executor: str) -> bool:
     """Note that this run submits jobs, so that the next one looks for them.
 

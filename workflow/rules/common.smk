@@ -49,8 +49,10 @@ config.update(PLANNED.config)
 PLAN, SUBJECT = PLANNED.plan, PLANNED.subject
 TIMING, EXECUTION, REDUCTION = PLANNED.timing, PLANNED.execution, PLANNED.reduction
 STUDY = PLAN.study
-# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that.
-CORES = workflow.resource_settings.cores or 1
+# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that. A job on a
+# cluster has the CPUs that it was given, not all that its node has.
+GIVEN = 0 if workflow.is_main_process else study_slurm.cpus()
+CORES = GIVEN or workflow.resource_settings.cores or 1
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"

@@ -121,6 +121,7 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",
+    "slurm.py": "when jobs end early, not what they do",
     "watch.py": "when a step ends early, not what it does",
     "config_file.py": "Snakemake reads it when it parses",
     "places.py": "Snakemake reads it when it parses",

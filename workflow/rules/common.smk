@@ -24,6 +24,7 @@ from vitrail import jobs as study_jobs
 from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
+from vitrail import slurm as study_slurm
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
@@ -56,8 +57,10 @@ GPU, WHOLE_GPU = (
     study_gpus.granted(config["device"]),
     study_gpus.planned(config["device"]),
 )
-# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that.
-CORES = workflow.resource_settings.cores or 1
+# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that. A job on a
+# cluster has the CPUs that it was given, not all that its node has.
+GIVEN = 0 if workflow.is_main_process else study_slurm.cpus()
+CORES = GIVEN or workflow.resource_settings.cores or 1
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
@@ -198,6 +201,11 @@ def weights_read_by(arms):
 # Shared by the jobs of this machine; a job of a cluster has a GPU of its own.
 resource_scopes:
     gpu_percent="local",
+
+
+def memory(megabytes):
+    """Memory that a cluster gives a job: more each time that it is tried again (`retries`)."""
+    return lambda wildcards, attempt: attempt * megabytes
 
 
 wildcard_constraints:

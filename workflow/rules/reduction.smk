@@ -25,7 +25,7 @@ rule learn_thresholds:
     resources:
         gpu=GPU,
         gpu_percent=part_of_gpu([SUBJECT.arm_id]),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),
@@ -71,7 +71,7 @@ rule reduce_tokens:
     resources:
         gpu=GPU,
         gpu_percent=WHOLE_GPU,  # it measures speed
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),

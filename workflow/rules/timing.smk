@@ -76,7 +76,7 @@ rule step_memory:
     resources:
         gpu=GPU,
         gpu_percent=part_of_gpu(study_complexity.trained_for_less(PLAN)),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         arms=as_text(study_complexity.trained_for_less(PLAN)),
         device=config["device"],

@@ -84,15 +84,16 @@ ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another
 # The libraries that only the benchmark needs, beside .venv's own packages and not among them:
 # two small ones; torch and transformers are there already. The tests find them, too.
 PEERS := $(VENV)/peers
-bench peers unit: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/$(PEERS)
+bench unit: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/$(PEERS)
 
 bench: peers ## measure training and inference beside other libraries; writes the README's table
 	@$(BIN)/python -m vitrail.download --out results/data
 	@$(BIN)/python -m vitrail.bench
 
 peers: $(STAMP)
-	@test -e $(PEERS)/.installed || { $(HASHED) --no-deps --upgrade --target $(PEERS) -r requirements-bench.lock && touch $(PEERS)/.installed; } \
-	  || echo "vitrail: the packages of requirements-bench.lock could not be installed (no package index?); make bench leaves out what needs them"
+	@test $(PEERS)/.installed -nt requirements-bench.lock \
+	  || { test -z "$${VITRAIL_OFFLINE#0}" && $(HASHED) --no-deps --upgrade --target $(PEERS) -r requirements-bench.lock && touch $(PEERS)/.installed; } \
+	  || echo "vitrail: the packages of requirements-bench.lock could not be installed (no package index, or VITRAIL_OFFLINE is set); make bench leaves out what needs them"
 
 prune: $(STAMP) ## delete runs from MLflow that the config no longer asks for (DRY=1 only tells)
 	@$(BIN)/python -m vitrail.tracking prune --results results --config config/default.yaml $$CONFIG $(if $(DRY),--dry-run)

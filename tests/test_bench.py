@@ -253,11 +253,13 @@ def test_the_tables_of_a_whole_measurement(config: dict[str, Any], mnist: Mnist)
     assert "**ours**, in our loop | 4,800 | 1.00 × as fast | " in short
 
 
-def test_readme_and_page_hold_a_measurement() -> None:
-    """Written by this version of the table: a clean commit, a machine, five rows."""
+def test_readme_and_page_hold_a_measurement_or_say_that_there_is_none() -> None:
+    """One that was written by this version of the table: a clean commit, a machine, all rows."""
     for name, least in (("README.md", 7), ("docs/benchmarks.md", 17)):
         text = (ROOT / name).read_text(encoding="utf-8")
         put_in(text, "", (table.BEGIN, table.END), name)
+        if table.UNMEASURED in text:
+            continue
         inside = text.partition(table.BEGIN)[2].partition(table.END)[0]
         assert inside.count("\n|") >= least, f"{name}: write it again: make bench"
         pattern = re.escape(table.FACTS)

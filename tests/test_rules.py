@@ -139,6 +139,13 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
+    "bench/__init__.py": "a program of its own",
+    "bench/__main__.py": "a program of its own",
+    "bench/contestants.py": "a program of its own",
+    "bench/loops.py": "a program of its own",
+    "bench/networks.py": "a program of its own",
+    "bench/table.py": "a program of its own",
+    "bench/turns.py": "a program of its own",
 }
 
 

@@ -31,6 +31,7 @@ FACTS = (
     "vit-pytorch {vit_pytorch}, transformers {transformers}, commit `{commit}`. The peak is that "
     "of a matrix product: {peak} GFLOP/s in fp32{bf16}. Written by `make bench`."
 )
+UNMEASURED = f"{BEGIN}\nNo numbers here yet: `make bench` writes them.\n{END}"
 Row = dict[str, Any]
 
 

@@ -229,7 +229,7 @@ def test_csv_has_every_column(measured: Any) -> None:
 
 
 FACTS = {
-    "hardware": "A core", "rounds": "3", "time": "pinned", "torch": "2", "timm": "1",
+    "hardware": "A core", "rounds": "3", "cores": "2", "pinned": "", "torch": "2", "timm": "1",
     "vit_pytorch": "1", "transformers": "5", "commit": "0123abc", "peak": "90", "bf16": "",
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,7 +42,8 @@ def facts(peaks: Peaks, rounds: int, pinned: bool) -> dict[str, str]:
     return {
         "hardware": cpu_name(),
         "rounds": str(rounds),
-        "time": "pinned, its own seconds" if pinned else "its own seconds",
+        "cores": str(os.cpu_count()),
+        "pinned": ", pinned to one" if pinned else "",
         "torch": torch.__version__,
         "timm": of("timm"),
         "vit_pytorch": of("vit-pytorch"),

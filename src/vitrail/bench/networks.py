@@ -11,14 +11,6 @@ from vitrail.settings import IMAGE_SIZE, NUM_CLASSES, Settings
 if TYPE_CHECKING:
     from torch import nn
 
-# Who writes it -> the distribution that it comes in, whose version the table names.
-PACKAGES = {
-    "vitrail": "vitrail",
-    "timm": "timm",
-    "vit-pytorch": "vit-pytorch",
-    "transformers": "transformers",
-}
-
 
 class Missing(Exception):
     """A library that is not installed; its message is the reason that the table gives."""

@@ -27,10 +27,10 @@ SHOWN = {
     "timm in our loop": ("timm `VisionTransformer`, our loop", ""),
 }  # fmt: skip
 FACTS = (
-    "One core of {hardware} ({cores} cores{pinned}), {rounds} rounds in turns, seconds that the core "
-    "gave to the process, torch {torch}, timm {timm}, "
-    "vit-pytorch {vit_pytorch}, transformers {transformers}, commit `{commit}`. The peak is that "
-    "of a matrix product: {peak} GFLOP/s in fp32{bf16}. Written by `make bench`."
+    "One core of {hardware} ({cores} cores{pinned}), {rounds} rounds in turns, in seconds that the "
+    "core gave to the process; torch {torch}, timm {timm}, vit-pytorch {vit_pytorch}, transformers "
+    "{transformers}, commit `{commit}`. The peak is that of a matrix product: {peak} GFLOP/s in "
+    "fp32{bf16}. Written by `make bench`."
 )
 UNMEASURED = f"{BEGIN}\nNo numbers here yet: `make bench` writes them.\n{END}"
 Row = dict[str, Any]

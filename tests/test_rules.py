@@ -153,6 +153,13 @@ NOT_INPUTS = {
     "progress/state.py": "shows how far a run is",
     "progress/terminal.py": "shows how far a run is",
     "progress/words.py": "shows how far a run is",
+    "bench/__init__.py": "a program of its own",
+    "bench/__main__.py": "a program of its own",
+    "bench/contestants.py": "a program of its own",
+    "bench/loops.py": "a program of its own",
+    "bench/networks.py": "a program of its own",
+    "bench/table.py": "a program of its own",
+    "bench/turns.py": "a program of its own",
 }
 
 

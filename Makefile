@@ -10,7 +10,8 @@ override PORT := $(value PORT)
 override CORES := $(value CORES)
 override AGAINST := $(value AGAINST)
 override SERVICE := $(value SERVICE)
-export CONFIG PORT CORES AGAINST SERVICE
+override OPTIONS := $(value OPTIONS)
+export CONFIG PORT CORES AGAINST SERVICE OPTIONS
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -24,7 +25,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := exec env VITRAIL_MAKE="$${VITRAIL_MAKE:-$$PPID}" snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench peers report smoke full test lint unit faults hashes watch ui prune pictures readme quarto format fuzz lock audit clean
+.PHONY: help install bench peers report smoke full test lint unit faults hashes minute watch ui prune pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -80,6 +81,10 @@ format: $(STAMP) ## rewrite the sources in the house format
 
 watch: $(STAMP) ## show the progress of a run at work, from another terminal
 	@$(BIN)/python -m vitrail.progress --results results --config config/default.yaml $$CONFIG
+
+minute: $(STAMP) ## train the ViT and a CNN for one minute, five seeds each (OPTIONS="--seeds 0 --seconds 30")
+	@$(BIN)/python -m vitrail.download --out results/data
+	@$(BIN)/python -m vitrail.one_minute $$OPTIONS
 
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port="$$PORT"

@@ -109,6 +109,11 @@ def test_every_code_input_is_there() -> None:
             assert list((ROOT / "src" / "vitrail").glob(name)), f"{file}: {name}"
 
 
+def modules(package: str) -> list[str]:
+    """The files of a package that stands apart from the study."""
+    return [path.name for path in (ROOT / "src" / "vitrail" / package).glob("*.py")]
+
+
 # Not inputs of any rule, each for a reason.
 NOT_INPUTS = {
     "__init__.py": "the version",
@@ -141,25 +146,9 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
-    "progress/__init__.py": "shows how far a run is",
-    "progress/__main__.py": "shows how far a run is",
-    "progress/bars.py": "shows how far a run is",
-    "progress/below.py": "shows how far a run is",
-    "progress/estimate.py": "shows how far a run is",
-    "progress/expected.py": "shows how far a run is",
-    "progress/follow.py": "shows how far a run is",
-    "progress/notes.py": "shows how far a run is",
-    "progress/page.py": "shows how far a run is",
-    "progress/state.py": "shows how far a run is",
-    "progress/terminal.py": "shows how far a run is",
-    "progress/words.py": "shows how far a run is",
-    "bench/__init__.py": "a program of its own",
-    "bench/__main__.py": "a program of its own",
-    "bench/contestants.py": "a program of its own",
-    "bench/loops.py": "a program of its own",
-    "bench/networks.py": "a program of its own",
-    "bench/table.py": "a program of its own",
-    "bench/turns.py": "a program of its own",
+    **{f"progress/{name}": "shows how far a run is" for name in modules("progress")},
+    **{f"bench/{name}": "a program of its own" for name in modules("bench")},
+    **{f"one_minute/{name}": "a program of its own" for name in modules("one_minute")},
 }
 
 

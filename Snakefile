@@ -41,12 +41,16 @@ rule all:
 onstart:
     study_places.before_jobs(Path(RESULTS), STUDY)
     end_steps_when_told()
+    study_cost.begin()
+    drop_rate_limit(workflow.scheduler)
 
 
 onsuccess:
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     study_ending.after_snakemake(STUDY, Path(RESULTS))
 
 
 onerror:
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     if lacking := study_places.shortage(Path(RESULTS)):
         print(lacking, file=sys.stderr)

@@ -121,6 +121,7 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",
+    "scheduler.py": "when jobs start, not what they do",
     "watch.py": "when a step ends early, not what it does",
     "config_file.py": "Snakemake reads it when it parses",
     "places.py": "Snakemake reads it when it parses",
@@ -139,6 +140,8 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
+    "cost_report.py": "a program of its own",
+    "schedule.py": "for cost_report.py",
 }
 
 

@@ -18,6 +18,7 @@ listen(workflow.is_main_process)
 from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
+from vitrail import cost as study_cost
 from vitrail import ending as study_ending
 from vitrail import jobs as study_jobs
 from vitrail import places as study_places
@@ -26,6 +27,7 @@ from vitrail import settings as study_settings
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
+from vitrail.scheduler import drop_rate_limit
 from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)

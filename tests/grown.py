@@ -69,15 +69,20 @@ def grown(runs: int, seeds: int = SEEDS) -> dict[str, Any]:
     }
 
 
-def measured(folder: Path, *arguments: str) -> tuple[Cost, str]:
-    """Snakemake in a folder: what it took and what it said.
+def snakemake(folder: Path, *arguments: str) -> tuple[Cost, str]:
+    """Snakemake in a folder: what it took and what it said."""
+    return measured(folder, sys.executable, "-m", "snakemake", "--cores", "2", *arguments)
+
+
+def measured(folder: Path, *command: str) -> tuple[Cost, str]:
+    """A command in a folder: what it took and what it said.
 
     Raises:
         RuntimeError: it failed.
     """
-    hidden = ("PYTHONPATH", "MAKELEVEL", "VITRAIL_MAKE")
+    hidden = ("MAKELEVEL", "VITRAIL_MAKE", "MLFLOW_TRACKING_URI")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    environment["PYTHONPATH"] = str(ROOT / "src")  # a copy of the project puts its own first
     with tempfile.TemporaryFile() as output:
         begun = time.perf_counter()
         process = subprocess.Popen(
@@ -114,11 +119,11 @@ class Grown:
 
     def dry(self) -> Cost:
         """Everything has to be done, and nothing is."""
-        return measured(self.folder, "-n", "--quiet", "all", *self.options)[0]
+        return snakemake(self.folder, "-n", "--quiet", "all", *self.options)[0]
 
     def finish(self) -> int:
         """Make every file of the study as it stands when it is done; says how many there are."""
-        _, said = measured(self.folder, "--summary", *self.options)
+        _, said = snakemake(self.folder, "--summary", *self.options)
         header, *rows = (line.split("\t") for line in said.splitlines() if "\t" in line)
         outputs = [
             Path(self.folder, dict(zip(header, row, strict=True))["output_file"]) for row in rows
@@ -129,12 +134,12 @@ class Grown:
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-        measured(self.folder, "--touch", "--quiet", "all", *self.options)
+        snakemake(self.folder, "--touch", "--quiet", "all", *self.options)
         return len(outputs)
 
     def nothing(self) -> Cost:
         """Everything is done, and Snakemake finds that it is."""
-        cost, said = measured(self.folder, *self.options)
+        cost, said = snakemake(self.folder, *self.options)
         if NOTHING not in said:
             raise RuntimeError(f"the study is not finished: {said[-2000:]}")
         return cost

@@ -80,7 +80,8 @@ def _training_seconds(runs: pd.DataFrame) -> dict[str, float]:
     samples, rate = (
         pd.to_numeric(finished[name]) for name in ("samples", "train_samples_per_second")
     )
-    return (samples / rate).groupby(finished["question"].map(stages.training_title)).sum().to_dict()
+    stage = finished["question"].map(stages.training_title)
+    return {str(title): float(one) for title, one in (samples / rate).groupby(stage).sum().items()}
 
 
 def kinds_table(spent: dict[str, float]) -> str:

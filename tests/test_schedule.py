@@ -151,3 +151,15 @@ def test_every_priority_is_that_of_a_rule(config: Config, root: Path) -> None:
     for text in texts:
         for value in re.findall(r"^ +priority: (.+)$", text, re.MULTILINE):
             assert value.startswith("study_jobs.PRIORITIES[") or value == "priority"
+
+
+def test_a_pattern_of_arms_matches_them_alone(config: Config) -> None:
+    arms = list(expand(config).arms)
+    pattern = re.compile(jobs.pattern_of(arms))
+    assert all(pattern.fullmatch(arm) for arm in arms)
+    slugs, codes = zip(*(arm.rsplit("-", 1) for arm in arms), strict=True)
+    known = set(arms)
+    others = {f"{slug}-{code}" for slug in set(slugs) for code in codes} - known
+    others |= {f"{arm}-s0" for arm in arms} | {arm[:-1] for arm in arms} | {"", "x"}
+    assert not any(pattern.fullmatch(other) for other in others)
+    assert len(pattern.pattern) < len("|".join(map(re.escape, arms)))

@@ -5,6 +5,9 @@ Imports neither torch nor pandas, because Snakemake reads it each time it parses
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from vitrail.config import STEMS
 from vitrail.runs import Plan
 from vitrail.settings import Settings, digest, steps_of
@@ -56,6 +59,19 @@ def training_together(plan: Plan) -> list[Trainings]:
         )
         for (job, seeds), arms in groups.items()
     ]
+
+
+def pattern_of(arms: Iterable[str]) -> str:
+    """A regular expression that matches these arms and nothing else.
+
+    Thousands of them share a few slugs, each of which stands here once: Snakemake compiles the
+    expression for every output of a rule, and tries it on every file of the others.
+    """
+    hashes: dict[str, list[str]] = {}
+    for arm in arms:
+        slug, _, code = arm.rpartition("-")
+        hashes.setdefault(slug, []).append(re.escape(code))
+    return "|".join(f"{re.escape(slug)}-(?:{'|'.join(codes)})" for slug, codes in hashes.items())
 
 
 def priorities(plan: Plan) -> dict[str, int]:

@@ -184,6 +184,6 @@ def weights_read_by(arms):
 
 
 wildcard_constraints:
-    arm="|".join(map(re.escape, PLAN.arms)),
+    arm=study_jobs.pattern_of(PLAN.arms),
     start="|".join(map(re.escape, PLAN.pretrainings)) or "none",
     stem="|".join(STEMS),

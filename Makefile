@@ -25,7 +25,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := exec env VITRAIL_MAKE="$${VITRAIL_MAKE:-$$PPID}" snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench peers report smoke full test lint unit faults hashes minute watch ui prune pictures readme quarto format fuzz lock audit clean
+.PHONY: help install bench peers report smoke full test lint unit faults hashes cost growth minute watch ui prune pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -69,6 +69,12 @@ faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an 
 
 hashes: $(STAMP) ## print the hashes of a finished study (AGAINST=other/results compares two)
 	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $$CONFIG $${AGAINST:+--against "$$AGAINST"}
+
+cost: $(STAMP) ## print what a finished study cost, by stage, and how well it filled the cores
+	@$(BIN)/python -m vitrail.cost_report --results results --config config/default.yaml $$CONFIG
+
+growth: $(STAMP) ## measure how planning grows: generated studies of 100, 1,000 and 10,000 runs (minutes)
+	@$(BIN)/python tests/grown.py 100 1000 10000
 
 # Their tables of long sentences would be padded to hundreds of columns.
 WIDE_TABLES := report/errata.qmd report/provenance.qmd

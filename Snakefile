@@ -59,15 +59,19 @@ onstart:
     end_steps_when_told(
         on_slurm=study_slurm.take_note(workflow.executor_plugin.name)
     )
+    study_cost.begin()
+    drop_rate_limit(workflow.scheduler)
     study_progress.begin(workflow, PLANNED, Path(RESULTS))
 
 
 onsuccess:
     study_progress.end("finished")
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     study_ending.after_snakemake(STUDY, Path(RESULTS))
 
 
 onerror:
     study_progress.end("failed")
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     if lacking := study_places.shortage(Path(RESULTS)):
         print(lacking, file=sys.stderr)

@@ -127,6 +127,7 @@ NOT_INPUTS = {
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",
     "slurm.py": "when jobs end early, not what they do",
+    "scheduler.py": "when jobs start, not what they do",
     "watch.py": "when a step ends early, not what it does",
     "config_file.py": "Snakemake reads it when it parses",
     "places.py": "Snakemake reads it when it parses",
@@ -149,6 +150,8 @@ NOT_INPUTS = {
     **{f"progress/{name}": "shows how far a run is" for name in modules("progress")},
     **{f"bench/{name}": "a program of its own" for name in modules("bench")},
     **{f"one_minute/{name}": "a program of its own" for name in modules("one_minute")},
+    "cost_report.py": "a program of its own",
+    "schedule.py": "for cost_report.py",
 }
 
 

@@ -18,6 +18,7 @@ listen(workflow.is_main_process)
 from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
+from vitrail import cost as study_cost
 from vitrail import ending as study_ending
 from vitrail import gpus as study_gpus
 from vitrail import jobs as study_jobs
@@ -29,6 +30,7 @@ from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
 from vitrail.progress import follow as study_progress
+from vitrail.scheduler import drop_rate_limit
 from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
@@ -209,6 +211,6 @@ def memory(megabytes):
 
 
 wildcard_constraints:
-    arm="|".join(map(re.escape, PLAN.arms)),
+    arm=study_jobs.pattern_of(PLAN.arms),
     start="|".join(map(re.escape, PLAN.pretrainings)) or "none",
     stem="|".join(STEMS),

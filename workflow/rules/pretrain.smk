@@ -14,7 +14,7 @@ rule pretrain:
     log:
         f"{RESULTS}/{STUDY}/logs/pretrain/{{start}}.log",
     # Trainings wait for it.
-    priority: study_jobs.PRETRAIN
+    priority: study_jobs.PRIORITIES["pretrain"]
     conda:
         ENVIRONMENT
     threads: 1

@@ -18,7 +18,7 @@ rule learn_thresholds:
         importance="received|class",
         percent=r"\d+",
     # The comparison waits for the last of them.
-    priority: study_jobs.THRESHOLDS
+    priority: study_jobs.PRIORITIES["learn_thresholds"]
     conda:
         ENVIRONMENT
     threads: 1

@@ -15,8 +15,8 @@ rule timing:
         facts=f"{RESULTS}/{STUDY}/timing/env.json",
     log:
         f"{RESULTS}/{STUDY}/logs/timing.log",
-    # First of all: later it would wait for every training to end.
-    priority: 100
+    # First of all.
+    priority: study_jobs.PRIORITIES["timing"]
     conda:
         ENVIRONMENT
     threads: CORES

@@ -22,7 +22,7 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
         log:
             f"{RESULTS}/{STUDY}/logs/train/{{arm}}.log",
         wildcard_constraints:
-            arm="|".join(map(re.escape, arms)),
+            arm=study_jobs.pattern_of(arms),
         priority: priority
         conda:
             ENVIRONMENT

@@ -23,6 +23,7 @@ def run_command(main: Callable[[], None]) -> None:
     """
     try:
         _belong_to_a_run()
+        cost.begin()
         main()
         cost.tell()
     except VitrailError as error:

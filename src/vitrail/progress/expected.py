@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vitrail.cost import told
+from vitrail.cost import told_by
 from vitrail.jobs import training_work
 from vitrail.planning import Planned
 from vitrail.progress.notes import Job
@@ -114,6 +114,7 @@ def earlier(log: str) -> float:
     """Core-seconds that the job took when it was last finished; 0 without that."""
     path = Path(log)
     try:
-        return sum(told([path])) if log and path.is_file() else 0.0
+        found = told_by(path) if log and path.is_file() else None
     except OSError:
         return 0.0
+    return found.core_seconds if found else 0.0

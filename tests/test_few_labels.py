@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_model
 from torch import nn
 
-from vitrail import train
+from vitrail import gradients, train
 from vitrail.data import Mnist, Split
 from vitrail.distillation import TEMPERATURE, WEIGHT, distilled, taught
 from vitrail.early_stopping import Best
@@ -200,13 +200,13 @@ def test_early_stopping_keeps_an_evaluation_and_never_trains_on_its_labels(
     data = with_labels(dataclasses.replace(numbered(), train_images=noise), 100, 0)
     settings = small(config, steps=120, evaluations=8, early_stopping=True)
     seen: set[float] = set()
-    gradient = train.gradient
+    gradient = gradients.gradient
 
     def spied(network: nn.Module, batch: train.Batch, *rest: Any) -> torch.Tensor:
         seen.update(batch[0].flatten(1).sum(dim=1).tolist())
         return gradient(network, batch, *rest)
 
-    monkeypatch.setattr(train, "gradient", spied)
+    monkeypatch.setattr(gradients, "gradient", spied)
     network, log = fitted(settings, data)
     assert len(seen) == 80
     kept, held = hold_out(data, 0)

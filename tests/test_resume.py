@@ -125,6 +125,7 @@ def test_resumed_trainings_end_in_the_same_bits(
     assert seconds == sorted(seconds) and seconds[0] > 0
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 @pytest.mark.parametrize("method", ["muon", "much at once", "early_stopping", "cnn", "bf16"])
 def test_resumed_trainings_end_in_the_same_bits_on_a_gpu(

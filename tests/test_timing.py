@@ -323,6 +323,7 @@ def test_a_device_that_is_not_there():
         timing.measure(TINY | {"device": "cuda"})
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_same_table_on_cuda():
     table, _ = timing.measure(TINY | {"device": "cuda"})

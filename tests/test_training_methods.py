@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vitrail import train
+from vitrail import gradients, train
 from vitrail.data import Mnist
 from vitrail.efficiency import count_macs
 from vitrail.growing import Growth, first_stage, refine, stack
@@ -130,13 +130,13 @@ def test_sam_takes_two_passes_over_one_batch(
     small: Any, mnist: Mnist, monkeypatch: pytest.MonkeyPatch, radius: float
 ) -> None:
     seen: list[bytes] = []
-    real = train.gradient
+    real = gradients.gradient
 
     def spying(network: nn.Module, batch: Any, *rest: Any) -> torch.Tensor:
         seen.append(batch[0].numpy().tobytes())
         return real(network, batch, *rest)
 
-    monkeypatch.setattr(train, "gradient", spying)
+    monkeypatch.setattr(gradients, "gradient", spying)
     settings = small(sam_radius=radius)
     train.run(settings, 0, mnist, CPU, None)
     steps = steps_of(settings)
@@ -288,13 +288,13 @@ def test_what_stays_keeps_its_state(small: Any, grow: str, optimizer: str) -> No
 def test_it_grows_half_way(small: Any, mnist: Mnist, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, after half of the steps, and what is evaluated is the network of the moment."""
     depths: list[int] = []
-    real = train.gradient
+    real = gradients.gradient
 
     def spying(network: Any, *rest: Any) -> torch.Tensor:
         depths.append(len(network.blocks))
         return real(network, *rest)
 
-    monkeypatch.setattr(train, "gradient", spying)
+    monkeypatch.setattr(gradients, "gradient", spying)
     settings = small(grow="depth", depth=4)
     network, log, _, _ = train.run(settings, 0, mnist, CPU, None)
     steps = steps_of(settings)

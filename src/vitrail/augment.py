@@ -12,12 +12,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.settings import AUGMENTATIONS, Settings
 
 
 def augmented(settings: Settings) -> bool:
     """Whether an arm's training images are moved at all."""
     return any(settings[name] for name in AUGMENTATIONS)
+
+
+def moved(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
+    """Training images (B, 1, 28, 28) after the random affine maps that the arm asks for."""
+    if not augmented(settings):
+        return images
+    black = -settings["pixel_mean"] / settings["pixel_std"]
+    return affine(
+        images,
+        settings["rotation"],
+        settings["translation"],
+        settings["scaling"],
+        fill=black,
+        generator=generator,
+    )
 
 
 def affine(
@@ -51,7 +67,8 @@ def affine(
             torch.stack([sine, cosine, 2 * translation * down / height], dim=1),
         ],
         dim=1,
-    ).to(images)
+    )
+    inverse = sent(inverse, images.device).to(images.dtype)
     grid = F.affine_grid(inverse, list(images.shape), align_corners=False)
     # Outside the image grid_sample knows zero only, so the fill is made zero meanwhile.
     moved = F.grid_sample(images - fill, grid, mode="bilinear", align_corners=False)

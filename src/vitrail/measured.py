@@ -66,8 +66,8 @@ MEASURED_SIBLINGS = ("timing.csv", "env.json")
 COLUMNS = frozenset(
     {
         "seconds", "minutes", "train_seconds", "test_seconds", "pretraining_seconds",
-        "peak_memory_mb", "peak_mib", "train_samples_per_second", "samples_per_second",
-        "images_per_second", "images_per_second_one",
+        "peak_memory_mb", "device_peak_memory_mb", "peak_mib", "train_samples_per_second",
+        "samples_per_second", "images_per_second", "images_per_second_one",
     }
 )  # fmt: skip
 HEADINGS = frozenset(

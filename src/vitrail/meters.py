@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 MIB = 2**20
 Call = Callable[[], object]
@@ -17,24 +18,23 @@ Call = Callable[[], object]
 def seconds_per_call(call: Call, inner: int, device: torch.device) -> float:
     """Mean seconds of `inner` calls in a row, timed as one span.
 
-    On a GPU the span is taken between two events on the device itself, so that work
-    still in its queue is neither missed nor counted twice.
+    On a GPU, CUDA's or Apple's, the span is taken between two events on the device itself, so
+    that work still in its queue is neither missed nor counted twice.
     """
-    if device.type == "cuda":
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize(device)
-        begin.record()
+    if device.type == "cpu":
+        begin_time = time.perf_counter()
         for _ in range(inner):
             call()
-        end.record()
-        torch.cuda.synchronize(device)
-        return begin.elapsed_time(end) / 1000 / inner
-    _synchronise(device)
-    begin_time = time.perf_counter()
+        return (time.perf_counter() - begin_time) / inner
+    gpu: Any = torch.get_device_module(device)  # torch.cuda or torch.mps
+    begin, end = (gpu.Event(enable_timing=True) for _ in range(2))
+    gpu.synchronize()
+    begin.record()
     for _ in range(inner):
         call()
-    _synchronise(device)
-    return (time.perf_counter() - begin_time) / inner
+    end.record()
+    gpu.synchronize()
+    return float(begin.elapsed_time(end)) / 1000 / inner
 
 
 def peak_mib(call: Call, device: torch.device) -> float:
@@ -50,6 +50,10 @@ def peak_mib(call: Call, device: torch.device) -> float:
         call()
         torch.cuda.synchronize(device)
         return float(torch.cuda.max_memory_allocated(device) - before) / MIB
+    if device.type == "mps":
+        with _AfterEachOperation(torch.mps.current_allocated_memory) as meter:
+            call()
+        return (meter.most - meter.before) / MIB
     if device.type != "cpu":
         return float("nan")
     # The profiler's own messages would fill the log, one pair for each call.
@@ -99,6 +103,20 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, -1))
 
 
-def _synchronise(device: torch.device) -> None:
-    if device.type == "mps":
-        torch.mps.synchronize()
+class _AfterEachOperation(TorchDispatchMode):
+    """The most that a meter of bytes shows after any operation of a block, backward ones too.
+
+    MPS keeps no peak of its own. What an operation frees before its end is not seen.
+    """
+
+    def __init__(self, meter: Callable[[], int]) -> None:
+        super().__init__()
+        self.meter = meter
+        self.before = self.most = meter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.most = max(self.most, self.meter())
+        return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import STEMS
 from vitrail.errors import VitrailError
 from vitrail.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERDICTS = ("supported", "refuted", "undecided")
 
@@ -75,6 +76,8 @@ def answers(folder: Path, claims: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFr
     Raises:
         VitrailError: a question says nothing for the opening page.
     """
+    import pandas as pd  # Snakemake reads the titles above without it
+
     rows = []
     for stem in STEMS:
         said = read_json(folder / stem / "opening.json")

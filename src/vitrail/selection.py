@@ -48,7 +48,7 @@ def draw(scores: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor
         is the mean loss of all N images on average. Scores that are all zero or not finite (of
         a training that diverged) count alike.
     """
-    shares = scores.double().cpu()
+    shares = scores.cpu().double()
     if not shares.isfinite().all() or not shares.any():
         shares = torch.ones_like(shares)
     shares = shares / shares.sum()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from vitrail import gpus
 from vitrail.data import Mnist, load_mnist, split
 from vitrail.device import pick_device
 from vitrail.errors import run_command
@@ -66,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
-    device = pick_device(arguments.device)
+    device = pick_device(arguments.device, gpus.percent(arguments.arms.values()))
     mnist = load_mnist(arguments.data, verify=True)
     rows = [(arm, step_mib(settings, mnist, device)) for arm, settings in arguments.arms.items()]
     table = pd.DataFrame(rows, columns=COLUMNS)

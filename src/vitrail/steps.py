@@ -21,13 +21,15 @@ def set_paths(root: Path) -> None:
     """Let `python -m vitrail...` mean this checkout, run by the Python that runs Snakemake.
 
     Then nothing needs to be installed or activated beyond the dependencies. The
-    processes that Snakemake starts inherit both variables, and a third by which they tell
-    what they cost.
+    processes that Snakemake starts inherit both variables, a third by which they tell
+    what they cost, and one for Apple's GPUs.
     """
     for name, first in (("PYTHONPATH", root / "src"), ("PATH", Path(sys.executable).parent)):
         rest = os.environ.get(name)
         os.environ[name] = os.pathsep.join([str(first), *filter(None, [rest])])
     os.environ[cost.ASKED_FOR] = "1"
+    # What Apple's GPUs have no kernel for is computed on the CPU; torch reads this when it starts.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def begin_run(main: bool, dry: bool) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -24,17 +23,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail import code_files
+from vitrail import code_files, gpus
 from vitrail import data as mnist_data
-from vitrail.augment import affine, augmented
+from vitrail.augment import augmented, moved
 from vitrail.data import Mnist, Split, load_mnist, split
-from vitrail.device import autocast, compute_repeatably, environment, faster_precision, pick_device
+from vitrail.device import (
+    autocast,
+    compute_repeatably,
+    environment,
+    faster_precision,
+    mean_of,
+    peak_memory_mb,
+    pick_device,
+    sent,
+)
 from vitrail.early_stopping import Best
 from vitrail.efficiency import count_macs, count_parameters
 from vitrail.errors import run_command
 from vitrail.few_labels import hold_out, with_labels
 from vitrail.files import read_json
-from vitrail.gradients import Batch, gradient
+from vitrail.gradients import Batch
+from vitrail.gradients import step as one_step
 from vitrail.growing import Growth, first_stage
 from vitrail.linear_probe import features, freeze_trunk
 from vitrail.model import patch_generators, seed_patches
@@ -42,7 +51,6 @@ from vitrail.networks import build, load_run, load_start
 from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.resume import EVERY, Unfinished, conditions, restore, state_of, wait_for, weights_sum
 from vitrail.run_folder import write_run
-from vitrail.sam import climbed
 from vitrail.selection import draw, gradient_bound, presample
 from vitrail.settings import IMAGE_SIZE, Settings, arm_id, in_full, run_id, steps_of
 
@@ -90,21 +98,6 @@ def batches(samples: int, settings: Settings, seed: int) -> Iterator[Tensor]:
             left -= 1
 
 
-def moved(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
-    """Training images (B, 1, 28, 28) after the random affine maps that the arm asks for."""
-    if not augmented(settings):
-        return images
-    black = -settings["pixel_mean"] / settings["pixel_std"]
-    return affine(
-        images,
-        settings["rotation"],
-        settings["translation"],
-        settings["scaling"],
-        fill=black,
-        generator=generator,
-    )
-
-
 @torch.inference_mode()
 def logits_of(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Logits of all images, (N, 10) float32, in evaluation mode."""
@@ -119,7 +112,8 @@ def logits_of(network: nn.Module, images: Tensor, precision: str) -> Tensor:
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """(mean cross-entropy, accuracy in [0, 1]) of logits (N, 10)."""
     loss = F.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(dim=1) == labels).double().mean().item()
+    # Apple's GPUs have no float64.
+    return loss, (logits.argmax(dim=1) == labels).cpu().double().mean().item()
 
 
 def important(
@@ -210,18 +204,13 @@ def fit(
         set_rates(optimizers, share)
         if settings["selection"] == "importance":
             chosen = presample(chosen, len(train), draws)
-        chosen = chosen.to(device)
+        chosen = sent(chosen, device)
         batch: Batch = moved(train[chosen], settings, moves), labels[chosen], None
         if settings["selection"] == "importance":
             batch = important(network, batch, settings, precision, draws)
-        losses.append(gradient(network, batch, settings, device, precision, teacher))
-        if settings["sam_radius"]:
-            with climbed(network, settings["sam_radius"]):
-                gradient(network, batch, settings, device, precision, teacher)
-        for optimizer in optimizers:
-            optimizer.step()
+        losses.append(one_step(network, batch, optimizers, settings, device, precision, teacher))
         if step in points:
-            train_loss = torch.stack(losses).double().mean().item()  # waits for the device
+            train_loss = mean_of(losses)  # waits for the device
             if settings["early_stopping"]:
                 loss, _ = score(logits_of(network, unseen, precision), unseen_labels)
                 best.look(network, loss)
@@ -307,7 +296,7 @@ def run(
         "samples": last["samples"],
         "seconds": round(log.earlier + time.perf_counter() - begun, 3),
         "train_samples_per_second": round(last["samples"] / max(training_seconds, 1e-3), 1),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        **peak_memory_mb(device),
         "kept_step": kept["step"],
         "train_loss": kept["train_loss"],
         "val_loss": kept["val_loss"],
@@ -342,13 +331,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    device = pick_device(arguments.device)
-    compute_repeatably()
     asked = arguments.settings
+    arms = asked if isinstance(asked, list) else [asked]
+    device = pick_device(arguments.device, gpus.percent(arms))
+    compute_repeatably(device)
     kept = [
-        unfinished
-        for settings in (asked if isinstance(asked, list) else [asked])
-        for unfinished in train_arm(settings, arguments, device)
+        unfinished for settings in arms for unfinished in train_arm(settings, arguments, device)
     ]
     for unfinished in kept:
         unfinished.clear()

@@ -20,13 +20,16 @@ from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
 from vitrail import cost as study_cost
 from vitrail import ending as study_ending
+from vitrail import gpus as study_gpus
 from vitrail import jobs as study_jobs
 from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
+from vitrail import slurm as study_slurm
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
+from vitrail.progress import follow as study_progress
 from vitrail.scheduler import drop_rate_limit
 from vitrail.watch import end_steps_when_told
 
@@ -50,8 +53,16 @@ config.update(PLANNED.config)
 PLAN, SUBJECT = PLANNED.plan, PLANNED.subject
 TIMING, EXECUTION, REDUCTION = PLANNED.timing, PLANNED.execution, PLANNED.reduction
 STUDY = PLAN.study
-# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that.
-CORES = workflow.resource_settings.cores or 1
+# Of a job that computes on a GPU: how many a cluster gives it, and how much of one it takes where
+# jobs share it (docs/devices.md).
+GPU, WHOLE_GPU = (
+    study_gpus.granted(config["device"]),
+    study_gpus.planned(config["device"]),
+)
+# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that. A job on a
+# cluster has the CPUs that it was given, not all that its node has.
+GIVEN = 0 if workflow.is_main_process else study_slurm.cpus()
+CORES = GIVEN or workflow.resource_settings.cores or 1
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
@@ -163,6 +174,12 @@ def settings_of(wildcards):
     return as_json(PLAN.arms[wildcards.arm].settings)
 
 
+def part_of_gpu(arms):
+    """How much of a GPU the training of some arms takes, in per cent."""
+    settings = [PLAN.arms[arm].settings for arm in arms]
+    return study_gpus.planned(config["device"], settings)
+
+
 def starts_of(arms):
     """The pretrainings of this study that some arms start from, and the runs they learn from."""
     needed = []
@@ -181,6 +198,16 @@ def weights_read_by(arms):
     """What was found of the ImageNet weights that these arms start from, each file once."""
     names = {study_settings.weights_file(PLAN.arms[arm].settings) for arm in arms}
     return [f"{RESULTS}/{STUDY}/{name}" for name in sorted(names - {""})]
+
+
+# Shared by the jobs of this machine; a job of a cluster has a GPU of its own.
+resource_scopes:
+    gpu_percent="local",
+
+
+def memory(megabytes):
+    """Memory that a cluster gives a job: more each time that it is tried again (`retries`)."""
+    return lambda wildcards, attempt: attempt * megabytes
 
 
 wildcard_constraints:

@@ -19,8 +19,11 @@ rule pretrain:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        gpu=GPU,
+        gpu_percent=lambda wildcards: study_gpus.planned(
+            config["device"], [PLAN.pretrainings[wildcards.start]["model"]]
+        ),
+        mem_mb=memory(2000),
     params:
         settings=lambda wildcards: as_json(PLAN.pretrainings[wildcards.start]),
         folder=lambda wildcards, output: Path(output[0]).parent,

@@ -23,8 +23,9 @@ rule learn_thresholds:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        gpu=GPU,
+        gpu_percent=part_of_gpu([SUBJECT.arm_id]),
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),
@@ -68,8 +69,9 @@ rule reduce_tokens:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        gpu=GPU,
+        gpu_percent=WHOLE_GPU,  # it measures speed
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),

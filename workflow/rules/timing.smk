@@ -20,6 +20,9 @@ rule timing:
     conda:
         ENVIRONMENT
     threads: CORES
+    resources:
+        gpu=GPU,
+        gpu_percent=WHOLE_GPU,
     params:
         settings=as_text(TIMING),
     message:
@@ -44,6 +47,9 @@ rule execution:
     conda:
         ENVIRONMENT
     threads: CORES
+    resources:
+        gpu=GPU,
+        gpu_percent=WHOLE_GPU,
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(EXECUTION),
@@ -68,8 +74,9 @@ rule step_memory:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=int(config["device"] == "cuda"),
-        mem_mb=2000,
+        gpu=GPU,
+        gpu_percent=part_of_gpu(study_complexity.trained_for_less(PLAN)),
+        mem_mb=memory(2000),
     params:
         arms=as_text(study_complexity.trained_for_less(PLAN)),
         device=config["device"],

@@ -28,8 +28,9 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(config["device"] == "cuda"),
-            mem_mb=2000,
+            gpu=GPU,
+            gpu_percent=lambda wildcards: part_of_gpu([wildcards.arm]),
+            mem_mb=memory(2000),
         params:
             settings=settings_of,
             seeds=" ".join(map(str, seeds)),
@@ -66,8 +67,9 @@ for name, priority, seeds, arms in study_jobs.training_together(PLAN):
             ENVIRONMENT
         threads: 1
         resources:
-            gpu=int(config["device"] == "cuda"),
-            mem_mb=2000,
+            gpu=GPU,
+            gpu_percent=part_of_gpu(arms),
+            mem_mb=memory(2000),
         params:
             settings=as_text([PLAN.arms[arm].settings for arm in arms]),
             seeds=" ".join(map(str, seeds)),

@@ -128,7 +128,8 @@ class WindowAttention(MultiHeadSelfAttention):
         if not shift:
             return None
         side = math.isqrt(x.shape[1])
-        return neighbours(side, self.window_size, shift)[:, None].to(x.device)
+        mask = neighbours(side, self.window_size, shift)[:, None]
+        return mask.to(x.device, non_blocking=x.is_cuda)  # CUDA has its copy at once, and goes on
 
     def inside(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         """The attention in each window, (B, windows, H, w^2, w^2)."""

@@ -38,7 +38,8 @@ class PatchDropout(nn.Module):
         keep = max(1, int(count * (1 - self.prob)))
         # Drawn on the CPU, so that a seed means the same patches on every device.
         order = torch.rand(batch, count, generator=self.generator).argsort(dim=1)
-        kept = order[:, :keep].sort(dim=1).values.to(x.device)
+        kept = order[:, :keep].sort(dim=1).values
+        kept = kept.to(x.device, non_blocking=x.is_cuda)  # CUDA has its copy at once, and goes on
         images = torch.arange(batch, device=x.device)[:, None]
         return torch.cat([prefix, patches[images, kept]], dim=1)
 

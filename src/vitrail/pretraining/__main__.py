@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitrail import code_files
+from vitrail import code_files, gpus
 from vitrail import data as mnist_data
 from vitrail.data import load_mnist
 from vitrail.device import compute_repeatably, environment, faster_precision, pick_device
@@ -107,9 +107,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    device = pick_device(arguments.device)
-    compute_repeatably()
     asked = json_params(arguments.settings, "vitrail.pretraining", "--settings")
+    device = pick_device(arguments.device, gpus.percent([asked["model"]]))
+    compute_repeatably(device)
     every = arguments.checkpoint_seconds
     summary = pretrain(asked, arguments.data, arguments.out, device, every)
     print(f"pretraining: {arguments.out.name} {json.dumps(finite(summary))}")

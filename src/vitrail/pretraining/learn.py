@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.device import autocast
+from vitrail.device import autocast, mean_of, sent
 from vitrail.networks import build
 from vitrail.optimizers import make_optimizers, schedule, set_rates
 from vitrail.pretraining.masked import MaskedAutoencoder
@@ -74,7 +74,7 @@ class Masked:
         """The loss of a batch; the labels mean nothing here."""
         patches = self.model.network.patch_embed.num_patches
         order = torch.rand(len(images), patches, generator=self.draws).argsort(dim=1)
-        return {"train_loss": self.model(images, order.to(images.device))[0]}
+        return {"train_loss": self.model(images, sent(order, images.device))[0]}
 
     def weights(self) -> dict[str, Tensor]:
         """The network's, with the decoder for its head."""
@@ -127,7 +127,7 @@ def learn(
     for step, (images, labels) in bar:
         share = schedule(step - 1, steps, recipe["warmup"], recipe["schedule"])
         set_rates(optimizers, share)
-        images, labels = normalised(images, settings).to(device), labels.to(device)
+        images, labels = sent(normalised(images, settings), device), sent(labels, device)
         with autocast(device, precision):
             found = task(images, labels)
         for optimizer in optimizers:
@@ -138,8 +138,7 @@ def learn(
         rows.append({name: value.detach() for name, value in found.items()})
         if step in points:
             means = {
-                name: torch.stack([row[name] for row in rows]).double().mean().item()
-                for name in rows[0]
+                name: mean_of(row[name] for row in rows) for name in rows[0]
             }  # waits for the device
             log.seconds.append({"step": step, "seconds": round(time.perf_counter() - started, 3)})
             log.history.append(

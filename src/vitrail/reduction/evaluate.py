@@ -41,12 +41,14 @@ def score(vit: VisionTransformer, way: Way | None, images: Tensor, labels: Tenso
     for part, wanted in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         passed = reduced(vit, part, way)
         right.append(passed.logits.argmax(dim=1) == wanted)
-        macs.append(cost.macs(passed.attended.double(), passed.left.double(), matches=matches))
-        left.append(passed.left.double())
+        # float64, which Apple's GPUs do not have
+        seen, kept = passed.attended.cpu().double(), passed.left.cpu().double()
+        macs.append(cost.macs(seen, kept, matches=matches))
+        left.append(kept)
     return Scored(
         torch.cat(right).cpu().numpy(),
         torch.cat(macs).mean().item(),
-        torch.cat(left, dim=1).mean(dim=1).cpu().numpy(),
+        torch.cat(left, dim=1).mean(dim=1).numpy(),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitrail.device import sent
 from vitrail.model import VisionTransformer
 from vitrail.reduction.cost import cost_of
 from vitrail.reduction.thresholds import Thresholds, forward
@@ -56,7 +57,7 @@ def learn(
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     log: list[dict[str, Any]] = []
     for step in tqdm(range(steps), desc=f"target {target:g}", mininterval=5, file=sys.stderr):
-        chosen = order[step * batch_size : (step + 1) * batch_size].to(images.device)
+        chosen = sent(order[step * batch_size : (step + 1) * batch_size], images.device)
         logits, attended, left = forward(vit, thresholds, images[chosen])
         # region: ltmp_loss
         share = cost.macs(attended, left, matches=True).mean() / cost.whole

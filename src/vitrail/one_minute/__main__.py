@@ -1,0 +1,145 @@
+"""Train for one minute, with several seeds, and say how well it reads: ``make minute``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import VitrailError, run_command
+from vitrail.files import read_json, write_json
+from vitrail.one_minute.recipes import RECIPES, changed
+from vitrail.one_minute.table import RUNS
+
+SHORTEST = 0.5  # seconds; a tenth is kept for the last update
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """The options.
+
+    Raises:
+        VitrailError: a number that makes no sense, told with what would.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m vitrail.one_minute", description="Train from scratch for one minute."
+    )
+    parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each training")
+    parser.add_argument(
+        "--steps", type=int, default=0,
+        help="count updates instead of seconds: the same bits each time, on one machine",
+    )  # fmt: skip
+    parser.add_argument(
+        "--validation", action="store_true",
+        help="train without the last 5,000 training images and read those, not the test set",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="changes",
+        help="other settings than the recipe's, as matrix_learning_rate=0.01 network.depth=3",
+    )  # fmt: skip
+    parser.add_argument("--processes", type=int, default=2, choices=(1, 2))
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="keep the runs that stand in the file of --out already and make the others",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, default=Path("results/data"))
+    parser.add_argument("--out", type=Path, default=RUNS)
+    arguments = parser.parse_args(words)
+    if not SHORTEST <= arguments.seconds < float("inf"):
+        raise VitrailError(
+            f"--seconds is {arguments.seconds:g} and has to be a number from {SHORTEST} on"
+        )
+    if arguments.steps < 0:
+        raise VitrailError(f"--steps is {arguments.steps} and has to be 1 or more")
+    if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
+        raise VitrailError("--seeds have to be different numbers from 0 on, as in --seeds 0 1 2")
+    return arguments
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All runs, seed by seed so that the networks share the state of the machine."""
+    import os
+
+    import torch
+
+    from vitrail.data import load_mnist
+    from vitrail.device import commit, cpu_name
+    from vitrail.one_minute.runs import check, run
+    from vitrail.one_minute.train import Order
+
+    recipes = dict(RECIPES)
+    recipes |= {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
+    check(arguments.processes)
+    load_mnist(arguments.data, verify=True)  # here, where a fault is told in one sentence
+    found: dict[str, Any] = {
+        "hardware": cpu_name(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "commit": commit(),
+        "seconds": arguments.seconds,
+        "steps": arguments.steps,
+        "processes": arguments.processes,
+        "validation": arguments.validation,
+        "recipes": {name: asdict(recipe) for name, recipe in recipes.items()},
+    }
+    found["runs"] = kept(arguments.out, found) if arguments.resume else []
+    there = {(run["model"], run["seed"]) for run in found["runs"]}
+    for seed in arguments.seeds:
+        for name in arguments.models:
+            if (name, seed) in there:
+                continue
+            order = Order(
+                recipes[name], seed, str(arguments.data), arguments.seconds, arguments.steps,
+                arguments.validation, arguments.processes,
+            )  # fmt: skip
+            row = {"model": name, **run(order)}
+            found["runs"].append(row)
+            write_json(arguments.out, found)  # what is finished is kept
+            print(f"{name} seed {seed}: {told(row)}", flush=True)
+    return found
+
+
+def told(row: dict[str, Any]) -> str:
+    """A run in a line."""
+    return (
+        f"{row['errors']} of {row['read_images']:,} {row['read']} images misread "
+        f"({100 * row['accuracy']:.2f} %, loss {row['loss']:.4f}) after {row['images']:,} images "
+        f"in {row['seconds']:.1f} s, {row['cpu_seconds']:.1f} CPU-seconds, start-up "
+        f"{row['start_up_seconds']:.1f} s"
+    )
+
+
+def kept(file: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs in a file of an earlier call, if it was made in the same way.
+
+    Raises:
+        VitrailError: it was made otherwise; names what differs.
+    """
+    if not file.is_file():
+        return []
+    earlier = read_json(file)
+    runs: list[dict[str, Any]] = earlier.pop("runs", [])
+    # Through JSON, as the file is.
+    now = json.loads(json.dumps(found))
+    if differs := [name for name in now if now[name] != earlier.get(name)]:
+        raise VitrailError(
+            f"--resume: the runs in {file} have another {', '.join(differs)}; leave --resume out "
+            "to make all runs again, or name another file with --out"
+        )
+    return runs
+
+
+def main() -> None:
+    """The command line."""
+    from vitrail.one_minute.table import table
+
+    arguments = parse()
+    found = measure(arguments)
+    print(f"\n{table(found)}\n\nvitrail: every run stands in {arguments.out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

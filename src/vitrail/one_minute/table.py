@@ -1,0 +1,115 @@
+"""The runs as a table, on the terminal and in the README.
+
+    python -m vitrail.one_minute.table
+
+writes what ``make minute`` left into README.md, between its two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vitrail.analysis import estimate
+from vitrail.commit import commit_words
+from vitrail.errors import VitrailError, run_command
+from vitrail.files import read_json, write_text
+from vitrail.one_minute.recipes import RECIPES
+from vitrail.readme import put_in
+
+RUNS = Path("results/one_minute/runs.json")
+BEGIN, END = "<!-- minute: begin -->", "<!-- minute: end -->"
+HEAD = (
+    "| | Parameters | {read} accuracy (%) | Errors, seed by seed | Images/s | CPU-seconds |\n"
+    "|:--|--:|--:|:--|--:|--:|"
+)
+ROW = "| {label} | {parameters} | **{accuracy}** | {errors} | {speed} | {cpu} |"
+FACTS = (
+    "{n} seeds each, mean and 95 % interval; {images} training images, {length}, {processes} of "
+    "one thread. {read_of} Measured on {hardware} ({cores} cores), torch {torch}, at commit "
+    "{commit}. Written by `python -m vitrail.one_minute.table`."
+)
+READS = {
+    "test": "The test set is read once, after the last step.",
+    "validation": "Read on the last 5,000 training images, which are not trained on.",
+}
+
+
+def table(found: dict[str, Any]) -> str:
+    """The Markdown table of the runs, one row per network, and the line below it.
+
+    The last column is the CPU time that a run had, of what was there: a run that had less was
+    disturbed by other programs.
+    """
+    rows, one = [], found["runs"][0]
+    of = "" if found["steps"] else f" of {found['processes'] * found['seconds']:.0f}"
+    models = list(dict.fromkeys(run["model"] for run in found["runs"]))
+    for name in models:
+        runs = [run for run in found["runs"] if run["model"] == name]
+        speed = sum(run["images"] for run in runs) / sum(run["seconds"] for run in runs)
+        accuracy = estimate([100 * run["accuracy"] for run in runs])
+        spread = f" ± {accuracy.half_width:.2f}" if accuracy.n > 1 else ""
+        cpu = [run["cpu_seconds"] for run in runs]
+        rows.append(
+            ROW.format(
+                label=RECIPES[name].label,
+                parameters=f"{runs[0]['parameters']:,}",
+                accuracy=f"{accuracy.mean:.2f}{spread}",
+                errors=", ".join(str(run["errors"]) for run in runs),
+                speed=f"{speed:,.0f}",
+                cpu=f"{min(cpu):.0f} to {max(cpu):.0f}{of}",
+            )
+        )
+    facts = FACTS.format(
+        n=len({run["seed"] for run in found["runs"]}),
+        images=f"{one['training_images']:,}",
+        length=f"{found['steps']:,} steps" if found["steps"] else f"{found['seconds']:g} seconds",
+        processes={1: "one process", 2: "two processes"}[found["processes"]],
+        read_of=READS[one["read"]],
+        hardware=found["hardware"],
+        cores=found["cores"],
+        torch=found["torch"],
+        commit=commit_words(found["commit"]),
+    )
+    head = HEAD.format(read=one["read"].capitalize())
+    return "\n".join([head, *rows, "", facts])
+
+
+def block(found: dict[str, Any]) -> str:
+    """What stands between the two marks of the README, with them.
+
+    Raises:
+        VitrailError: the runs are not those that the README tells of.
+    """
+    if found["steps"] or any(run["read"] != "test" for run in found["runs"]):
+        raise VitrailError(
+            f"{RUNS} holds runs by --steps or --validation, and the README shows runs against the "
+            "clock that were read on the test set; run `make minute` without these options first"
+        )
+    shown = {run["model"] for run in found["runs"]}
+    if any(found["recipes"][name] != asdict(RECIPES[name]) for name in shown):
+        raise VitrailError(
+            f"{RUNS} was made with other recipes than those of vitrail.one_minute.recipes; run "
+            "`make minute` without --set first"
+        )
+    return f"{BEGIN}\n{table(found)}\n{END}"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write the runs of a minute into README.md.")
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    arguments = parser.parse_args()
+    if not arguments.runs.is_file():
+        raise VitrailError(f"{arguments.runs} is missing; run `make minute` first")
+    new = block(read_json(arguments.runs))
+    text = arguments.readme.read_text(encoding="utf-8")
+    write_text(arguments.readme, put_in(text, new, (BEGIN, END)))
+    print(f"vitrail: {arguments.readme} shows the runs of {arguments.runs}")
+
+
+if __name__ == "__main__":
+    run_command(main)

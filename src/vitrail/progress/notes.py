@@ -1,0 +1,169 @@
+"""What a run notes for those who watch it: its jobs once, then when each started and ended.
+
+A file of one JSON object a line, beside Snakemake's own notes. Only the Snakemake that a user
+started writes it; everybody else reads, also while it grows. Lines that were torn or that a later
+version wrote are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from vitrail.files import write_text
+from vitrail.watch import this_process
+
+WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
+STOPPED, KILLED = "stopped", "killed"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that this run has to do.
+
+    `expected` are seconds by the clock with its `threads`, roughly; `runs` the runs that it
+    trains, in their order, and `parts` the expected seconds of each; `needs` the numbers of the
+    jobs that it waits for; `log` and `target` (its first output) are paths as Snakemake has them.
+    """
+
+    number: int
+    rule: str
+    title: str
+    log: str
+    target: str
+    threads: int
+    expected: float
+    runs: tuple[str, ...] = ()
+    parts: tuple[float, ...] = ()
+    needs: tuple[int, ...] = ()
+
+
+@dataclass
+class Stand:
+    """How far a job is: its state, and seconds since the epoch of its start and its end."""
+
+    state: str = WAITING
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass
+class Noted:
+    """What is known of a run from its notes. `ending` is empty while it goes on."""
+
+    study: str = ""
+    started: float = 0.0
+    slots: int = 1
+    process: str = ""
+    created: float = 0.0
+    jobs: dict[int, Job] = field(default_factory=dict)
+    stands: dict[int, Stand] = field(default_factory=dict)
+    ending: str = ""
+    ended: float | None = None
+
+    def at_work(self) -> bool | None:
+        """Whether the Snakemake that writes the notes is there; None when it cannot be seen.
+
+        It may be in another container or on another machine.
+        """
+        number, _, namespace = self.process.partition(" ")
+        if not number.isdigit() or namespace != this_process().partition(" ")[2]:
+            return None
+        try:
+            process = psutil.Process(int(number))
+            return bool(
+                abs(process.create_time() - self.created) < 2.0
+                and process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.Error:
+            return None
+
+    def take(self, note: dict[str, Any]) -> None:
+        """Take in one line of the notes."""
+        kind = note["note"]
+        if kind == "run":
+            self.study, self.started = note["study"], note["at"]
+            self.slots, self.process = max(1, note["slots"]), note["process"]
+            self.created = note["created"]
+        elif kind == "job":
+            told = note["job"]
+            job = Job(**{**told, **{key: tuple(told[key]) for key in ("runs", "parts", "needs")}})
+            self.jobs[job.number], self.stands[job.number] = job, Stand()
+        elif kind == "end":
+            self.ending, self.ended = note["how"], note["at"]
+        elif kind in (RUNNING, FINISHED, FAILED):
+            stand = self.stands[note["job"]]
+            stand.state = kind
+            if kind == RUNNING:
+                stand.started, stand.ended = note["at"], None
+            else:
+                stand.ended = note["at"]
+
+
+def place(study: str, folder: Path = Path(".snakemake")) -> Path:
+    """Where the notes of a study's last run are."""
+    return folder / f"vitrail.{study}.progress.jsonl"
+
+
+class Writer:
+    """Writes the notes of one run: the jobs at once, then line by line.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+
+    def __init__(self, path: Path, study: str, slots: int, jobs: Iterable[Job]) -> None:
+        self.path = path
+        created = psutil.Process().create_time()
+        run = {"note": "run", "study": study, "slots": slots, "process": this_process()}
+        lines = [run | {"created": created, "at": time.time()}]
+        lines += [{"note": "job", "job": asdict(job)} for job in jobs]
+        write_text(path, "".join(map(_line, lines)))
+
+    def write(self, kind: str, **about: Any) -> None:
+        """Add a line; one write, so that a reader sees it whole or not yet."""
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(_line({"note": kind, "at": round(time.time(), 3), **about}))
+
+
+def _line(note: dict[str, Any]) -> str:
+    return json.dumps(note, ensure_ascii=False) + "\n"
+
+
+class Reader:
+    """Reads notes that may still grow; each look reads only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file, self._read, self._rest = -1, 0, b""
+        self.noted = Noted()
+
+    def look(self) -> Noted | None:
+        """What is known now; None without notes."""
+        try:
+            with self.path.open("rb") as stream:
+                about = os.fstat(stream.fileno())
+                if about.st_ino != self._file or about.st_size < self._read:  # another run's
+                    self._file, self._read, self._rest = about.st_ino, 0, b""
+                    self.noted = Noted()
+                stream.seek(self._read)
+                new = stream.read()
+        except OSError:
+            return None
+        self._read += len(new)
+        *lines, self._rest = (self._rest + new).split(b"\n")
+        for line in lines:
+            try:
+                self.noted.take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+        return self.noted if self.noted.study else None

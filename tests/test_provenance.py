@@ -62,12 +62,14 @@ def test_steps_end_their_log_with_their_cost(tmp_path: Path) -> None:
     busy = "while time.process_time() < 0.4: pass"
     code = f"import time; from vitrail.errors import run_command\ndef main():\n  {busy}"
     logs = []
+    end = "import gc\nprint('frozen:', gc.get_freeze_count() > 0)"
     for asked in ("1", ""):
-        command = [sys.executable, "-c", f"{code}\nrun_command(main)"]
+        command = [sys.executable, "-c", f"{code}\nrun_command(main)\n{end}"]
         environment = {**os.environ, "VITRAIL_COST": asked}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         logs.append(tmp_path / f"{asked or 'none'}.log")
         logs[-1].write_text(done.stdout + done.stderr)
+        assert f"frozen: {bool(asked)}" in done.stdout
     (one,) = told(logs)
     assert 0.35 <= one.core_seconds < 10  # the system counts in hundredths
     assert 0 < one.starting <= one.core_seconds - 0.35

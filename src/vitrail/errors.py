@@ -26,6 +26,7 @@ def run_command(main: Callable[[], None]) -> None:
         cost.begin()
         main()
         cost.tell()
+        cost.end_soon()
     except VitrailError as error:
         sys.exit(f"vitrail: {error}")
     except OSError as error:

@@ -59,7 +59,7 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_steps_end_their_log_with_their_cost(tmp_path: Path) -> None:
-    busy = "while time.process_time() < 0.4: pass"
+    busy = "end = time.process_time() + 0.4\n  while time.process_time() < end: pass"
     code = f"import time; from vitrail.errors import run_command\ndef main():\n  {busy}"
     logs = []
     end = "import gc\nprint('frozen:', gc.get_freeze_count() > 0)"

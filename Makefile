@@ -25,7 +25,7 @@ export PYTHONPATH := $(CURDIR)/src
 SNAKEMAKE := exec env VITRAIL_MAKE="$${VITRAIL_MAKE:-$$PPID}" snakemake --cores "$$CORES" $${CONFIG:+--configfile $$CONFIG}
 
 .DEFAULT_GOAL := help
-.PHONY: help install report smoke full test lint unit faults hashes minute watch ui prune pictures readme quarto format fuzz lock audit clean
+.PHONY: help install bench peers report smoke full test lint unit faults hashes cost growth minute watch ui prune pictures readme quarto format fuzz lock audit clean
 
 help: ## list these targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an 
 hashes: $(STAMP) ## print the hashes of a finished study (AGAINST=other/results compares two)
 	@$(BIN)/python -m vitrail.hashes --results results --config config/default.yaml $$CONFIG $${AGAINST:+--against "$$AGAINST"}
 
+cost: $(STAMP) ## print what a finished study cost, by stage, and how well it filled the cores
+	@$(BIN)/python -m vitrail.cost_report --results results --config config/default.yaml $$CONFIG
+
+growth: $(STAMP) ## measure how planning grows: generated studies of 100, 1,000 and 10,000 runs (minutes)
+	@$(BIN)/python tests/grown.py 100 1000 10000
+
 # Their tables of long sentences would be padded to hundreds of columns.
 WIDE_TABLES := report/errata.qmd report/provenance.qmd
 
@@ -79,15 +85,29 @@ format: $(STAMP) ## rewrite the sources in the house format
 	snakefmt Snakefile workflow
 	panache format --quiet $(filter-out $(WIDE_TABLES),$(wildcard report/*.qmd))
 
+watch: $(STAMP) ## show the progress of a run at work, from another terminal
+	@$(BIN)/python -m vitrail.progress --results results --config config/default.yaml $$CONFIG
+
 minute: $(STAMP) ## train the ViT and a CNN for one minute, five seeds each (OPTIONS="--seeds 0 --seconds 30")
 	@$(BIN)/python -m vitrail.download --out results/data
 	@$(BIN)/python -m vitrail.one_minute $$OPTIONS
 
-watch: $(STAMP) ## show the progress of a run at work, from another terminal
-	@$(BIN)/python -m vitrail.progress --results results --config config/default.yaml $$CONFIG
-
 ui: $(STAMP) ## show the runs in MLflow's UI on 127.0.0.1 (PORT=5001 for another port)
 	$(BIN)/python -m vitrail.ui --results results --port="$$PORT"
+
+# The libraries that only the benchmark needs, beside .venv's own packages and not among them:
+# two small ones; torch and transformers are there already. The tests find them, too.
+PEERS := $(VENV)/peers
+bench unit: export PYTHONPATH := $(CURDIR)/src:$(CURDIR)/$(PEERS)
+
+bench: peers ## measure training and inference beside other libraries; writes the README's table
+	@$(BIN)/python -m vitrail.download --out results/data
+	@$(BIN)/python -m vitrail.bench
+
+peers: $(STAMP)
+	@test $(PEERS)/.installed -nt requirements-bench.lock \
+	  || { test -z "$${VITRAIL_OFFLINE#0}" && $(HASHED) --no-deps --upgrade --target $(PEERS) -r requirements-bench.lock && touch $(PEERS)/.installed; } \
+	  || echo "vitrail: the packages of requirements-bench.lock could not be installed (no package index, or VITRAIL_OFFLINE is set); make bench leaves out what needs them"
 
 prune: $(STAMP) ## delete runs from MLflow that the config no longer asks for (DRY=1 only tells)
 	@$(BIN)/python -m vitrail.tracking prune --results results --config config/default.yaml $$CONFIG $(if $(DRY),--dry-run)
@@ -113,6 +133,10 @@ lock: ## pin and hash what pyproject.toml asks for (UPGRADE=1: the newest versio
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
 	  $(foreach extra,render slurm server pictures dev,--extra $(extra)) --output-file requirements.lock pyproject.toml
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-annotate \
+	  --no-header --constraints requirements.lock --extra bench --output-file $(VENV)/lock/bench pyproject.toml
+	@{ echo "# What the extra bench needs beyond requirements.lock; made by make lock."; \
+	  awk 'NR == FNR { if (/==/) there[$$1] = 1; next } /^[^ #]/ { new = !($$1 in there) } new' requirements.lock $(VENV)/lock/bench; } > requirements-bench.lock
 	rm -rf $(VENV)/lock
 
 # In an environment of its own: what it needs is no part of the project.

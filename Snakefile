@@ -29,6 +29,22 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/content.smk"
 
 
+# On a cluster these run where Snakemake does: they take seconds, ask the network, which compute
+# nodes often lack, or write SQLite, which two machines must not do together.
+localrules:
+    all,
+    mnist,
+    imagenet_weights,
+    mlflow_store,
+    track,
+    question_runs,
+    run_table,
+    claim_table,
+    rule_graph,
+    study_facts,
+    report,
+
+
 rule all:
     default_target: True
     input:
@@ -40,16 +56,22 @@ rule all:
 
 onstart:
     study_places.before_jobs(Path(RESULTS), STUDY)
-    end_steps_when_told()
+    end_steps_when_told(
+        on_slurm=study_slurm.take_note(workflow.executor_plugin.name)
+    )
+    study_cost.begin()
+    drop_rate_limit(workflow.scheduler)
     study_progress.begin(workflow, PLANNED, Path(RESULTS))
 
 
 onsuccess:
     study_progress.end("finished")
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     study_ending.after_snakemake(STUDY, Path(RESULTS))
 
 
 onerror:
     study_progress.end("failed")
+    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
     if lacking := study_places.shortage(Path(RESULTS)):
         print(lacking, file=sys.stderr)

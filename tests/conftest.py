@@ -36,9 +36,9 @@ settings.register_profile(
 )
 settings.load_profile("vitrail")
 
-# Fixtures that several files share: the smoke study, a browser, a study for MLflow. And no silent
-# skips in CI.
-pytest_plugins = ["smoke_study", "browser", "tracked", "no_skips"]
+# Fixtures that several files share: the smoke study, a browser, a study for MLflow, SLURM. And no
+# silent skips in CI.
+pytest_plugins = ["smoke_study", "browser", "tracked", "no_skips", "made_slurm"]
 
 LEFT_OUT = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "node_modules")
 

@@ -20,6 +20,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "src")!r})
 from vitrail.errors import VitrailError
+from vitrail.slurm import take_note
 from vitrail.steps import begin_run, listen, set_paths
 from vitrail.watch import end_steps_when_told
 
@@ -34,7 +35,7 @@ except VitrailError as error:
     sys.exit(f"vitrail: {{error}}")
 
 onstart:
-    end_steps_when_told()
+    end_steps_when_told(on_slurm=take_note(workflow.executor_plugin.name))
 
 rule all:
     input: "one.txt", "two.txt"

@@ -21,6 +21,7 @@ HARMLESS = {
     "outside.py": "what the steps may tell and ask outside",
     "packaged.py": "finds ImageNet weights, which their checksum stands for",
     "run_lock.py": "who is at work, not on what",
+    "slurm.py": "when jobs end early, not what they do",
     "watch.py": "when a step ends early, not what it does",
     "web.py": "finds ImageNet weights, which their checksum stands for",
 }

@@ -41,6 +41,23 @@ def test_quarto_that_cannot_be_downloaded_is_told_in_a_sentence(tmp_path: Path) 
     assert "no network" in (tmp_path / "quarto.log").read_text()
 
 
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_peers_that_cannot_be_installed_are_told_in_a_sentence(
+    tmp_path: Path, offline: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The benchmark goes on without them; offline, no package index is asked."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("VITRAIL_OFFLINE", offline)
+    done = make(tmp_path, "peers")
+    assert done.returncode == 0
+    assert done.stdout.startswith("vitrail: the packages of requirements-bench.lock could not be")
+    assert len(done.stdout.splitlines()) == 1
+    assert (tmp_path / "asked").exists() == (offline == "")
+
+
 def test_a_config_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     done = make(tmp_path, "report", "CONFIG=config/smok.yaml")
     assert done.returncode != 0

@@ -27,7 +27,7 @@ CONDA_NAMES = {
     "psycopg2-binary": "psycopg2",
 }
 CONDA_ONLY = {"quarto", "nodejs", "pip"}  # not from PyPI, or not as a whole
-IMPORTED_AS = {"pyyaml": "yaml", "pillow": "PIL"}
+IMPORTED_AS = {"pyyaml": "yaml", "pillow": "PIL", "vit-pytorch": "vit_pytorch"}
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def locked() -> list[tuple[Requirement, list[str]]]:
-    """Each package of requirements.lock with the hashes that its files may have."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", "")
+def locked(file: str = "requirements.lock") -> list[tuple[Requirement, list[str]]]:
+    """Each package of a lock with the hashes that its files may have."""
+    text = (ROOT / file).read_text(encoding="utf-8").replace("\\\n", "")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [
         (Requirement(name), rest.split())
@@ -120,6 +120,25 @@ def test_lock_keeps_the_bounds(project: dict[str, Any], lock: dict[str, str], ex
         assert requirement.specifier.contains(lock[name]), f"{name} {lock[name]} is not {line}"
 
 
+def test_what_the_benchmark_adds_is_pinned_and_hashed_and_small(
+    project: dict[str, Any], lock: dict[str, str]
+) -> None:
+    """Its own lock holds what requirements.lock does not, and together they keep the bounds."""
+    more = {}
+    for requirement, hashes in locked("requirements-bench.lock"):
+        (pin,) = requirement.specifier
+        assert pin.operator == "==" and not requirement.url and hashes, requirement
+        assert all(re.fullmatch(r"(--hash=)?sha256:[0-9a-f]{64}", one) for one in hashes)
+        more[canonicalize_name(requirement.name)] = pin.version
+    assert 1 <= len(more) <= 3 and not more.keys() & lock.keys()
+    for line in project["project"]["optional-dependencies"]["bench"]:
+        requirement = Requirement(line)
+        version = {**lock, **more}[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{version} is not {line}"
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "$(HASHED) --no-deps --upgrade --target $(PEERS) -r requirements-bench.lock" in makefile
+
+
 def test_every_locked_package_has_the_hashes_of_its_files() -> None:
     """pip refuses a file with another content, and, told to require hashes, a file with none."""
     for requirement, hashes in locked():
@@ -185,7 +204,7 @@ def test_lock_is_what_is_installed_here(lock: dict[str, str]) -> None:
 def test_what_is_imported_is_declared(project: dict[str, Any]) -> None:
     """A package that comes only because another one needs it can go with that one."""
     names = {Requirement(line).name for line in project["project"]["dependencies"]}
-    for extra in ("render", "pictures"):
+    for extra in ("render", "pictures", "bench"):
         lines = project["project"]["optional-dependencies"][extra]
         names |= {Requirement(line).name for line in lines}
     declared = {IMPORTED_AS.get(name, name.removesuffix("-binary")) for name in names}

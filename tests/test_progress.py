@@ -31,7 +31,7 @@ from vitrail.progress.estimate import (
     slowness,
     time_left,
 )
-from vitrail.progress.expected import START, jobs_of, seconds_of, seconds_of_rules
+from vitrail.progress.expected import START, earlier, jobs_of, seconds_of, seconds_of_rules
 from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, STOPPED, WAITING, Job, Stand
 from vitrail.progress.page import page, write_page
 from vitrail.progress.state import HELD, MISSING, NOT_RUN, Watched
@@ -460,6 +460,12 @@ def test_what_snakemake_needs_is_noted_with_its_order(plan: Plan) -> None:
     assert one.expected == pytest.approx(START + sum(one.parts), abs=0.01)
     assert (two.number, two.runs, two.needs) == (2, (), (1,))
     Path("a.log").write_text("vitrail: 40.00 core-seconds\nvitrail: 2.50 core-seconds\n")
+    assert earlier("a.log") == 42.5
+    Path("b.log").write_text(
+        "vitrail: 40.00 core-seconds\n"
+        "vitrail: 1.00 of them to start; from 100.00 to 125.00 on 2 threads\n"
+    )
+    assert (earlier("b.log"), earlier("none.log"), earlier("")) == (25.0, 0.0, 0.0)
     again, other = jobs_of(Dag(), planned)
     assert (again.expected, other.expected) == (42.5, 42.5)
     assert sum(again.parts) == pytest.approx(42.5 * sum(one.parts) / one.expected, abs=0.01)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -58,22 +59,29 @@ def test_the_commit_is_that_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_steps_end_their_log_with_their_cost(tmp_path: Path) -> None:
-    busy = "while time.process_time() < 0.4: pass"
+    busy = "end = time.process_time() + 0.4\n  while time.process_time() < end: pass"
     code = f"import time; from vitrail.errors import run_command\ndef main():\n  {busy}"
     logs = []
+    end = "import gc\nprint('frozen:', gc.get_freeze_count() > 0)"
     for asked in ("1", ""):
-        command = [sys.executable, "-c", f"{code}\nrun_command(main)"]
+        command = [sys.executable, "-c", f"{code}\nrun_command(main)\n{end}"]
         environment = {**os.environ, "VITRAIL_COST": asked}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         logs.append(tmp_path / f"{asked or 'none'}.log")
         logs[-1].write_text(done.stdout + done.stderr)
-    (seconds,) = told(logs)
-    assert 0.35 <= seconds < 10  # the system counts in hundredths
+        assert f"frozen: {bool(asked)}" in done.stdout
+    (one,) = told(logs)
+    assert 0.35 <= one.core_seconds < 10  # the system counts in hundredths
+    assert 0 < one.starting <= one.core_seconds - 0.35
+    assert one.seconds >= 0.35
+    assert one.ended <= time.time() + 1
+    assert one.threads == float(os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def test_stages_have_their_core_seconds_and_what_they_measured(tmp_path: Path) -> None:
     logs = {
-        "logs/train/vit-1a.log": "training\nvitrail: 40.00 core-seconds\n",
+        "logs/train/vit-1a.log": "training\nvitrail: 40.00 core-seconds\n"
+        "vitrail: 4.00 of them to start; from 100.00 to 150.00 on 1 threads\n",
         "logs/train/train_small__cnn.log": "vitrail: 5.00 core-seconds\n",
         "logs/pretrain/strokes-1.log": "no word of the cost\n",
         "logs/run_table.log": "vitrail: 1.00 core-seconds\nvitrail: 2.00 core-seconds\n",
@@ -90,13 +98,16 @@ def test_stages_have_their_core_seconds_and_what_they_measured(tmp_path: Path) -
         }
     )  # fmt: skip
     table = stages.costs(tmp_path / "s", runs)
-    found = {stage: (cost, inside) for stage, _, cost, inside in table.to_numpy().tolist()}
+    rows = table[["stage", "core_seconds", "inside"]].to_numpy().tolist()
+    found = {stage: (cost, inside) for stage, cost, inside in rows}
+    told_more = table.set_index("stage").loc["Training for Q6, The whole Vision Transformer"]
+    assert (told_more["starting"], told_more["seconds"]) == (4, 50)
     assert found.pop("Training for Q6, The whole Vision Transformer") == (40, 30)
     assert [value for stage, value in found.items() if stage.startswith("Training")] == [(5, 3)]
     assert math.isnan(found["Pretraining"][0]) and found["Pretraining"][1] == 7.5
     assert found["Tables of the study, rule graph"][0] == 3
     printed = stages.markdown(table)
-    assert "| Pretraining | 1 | not recorded | 7.5 |" in printed
+    assert "| Pretraining | 1 | not recorded | – | 7.5 |" in printed
     assert "**at least 56**" in printed  # 40 + 5 + 3, and the 7.5 that pretraining took at least
 
 

@@ -109,6 +109,11 @@ def test_every_code_input_is_there() -> None:
             assert list((ROOT / "src" / "vitrail").glob(name)), f"{file}: {name}"
 
 
+def modules(package: str) -> list[str]:
+    """The files of a package that stands apart from the study."""
+    return [path.name for path in (ROOT / "src" / "vitrail" / package).glob("*.py")]
+
+
 # Not inputs of any rule, each for a reason.
 NOT_INPUTS = {
     "__init__.py": "the version",
@@ -121,6 +126,8 @@ NOT_INPUTS = {
     "config.py": "Snakemake reads it when it parses",
     "steps.py": "Snakemake reads it when it parses",
     "run_lock.py": "who is at work, not on what",
+    "slurm.py": "when jobs end early, not what they do",
+    "scheduler.py": "when jobs start, not what they do",
     "watch.py": "when a step ends early, not what it does",
     "config_file.py": "Snakemake reads it when it parses",
     "places.py": "Snakemake reads it when it parses",
@@ -140,25 +147,11 @@ NOT_INPUTS = {
     "pictures.py": "a program of its own",
     "readme.py": "a program of its own",
     "audit.py": "a program of its own",
-    **dict.fromkeys(
-        (
-            f"one_minute/{path.name}"
-            for path in (ROOT / "src" / "vitrail" / "one_minute").glob("*.py")
-        ),
-        "a program of its own",
-    ),
-    "progress/__init__.py": "shows how far a run is",
-    "progress/__main__.py": "shows how far a run is",
-    "progress/bars.py": "shows how far a run is",
-    "progress/below.py": "shows how far a run is",
-    "progress/estimate.py": "shows how far a run is",
-    "progress/expected.py": "shows how far a run is",
-    "progress/follow.py": "shows how far a run is",
-    "progress/notes.py": "shows how far a run is",
-    "progress/page.py": "shows how far a run is",
-    "progress/state.py": "shows how far a run is",
-    "progress/terminal.py": "shows how far a run is",
-    "progress/words.py": "shows how far a run is",
+    **{f"progress/{name}": "shows how far a run is" for name in modules("progress")},
+    **{f"bench/{name}": "a program of its own" for name in modules("bench")},
+    **{f"one_minute/{name}": "a program of its own" for name in modules("one_minute")},
+    "cost_report.py": "a program of its own",
+    "schedule.py": "for cost_report.py",
 }
 
 

@@ -23,8 +23,10 @@ def run_command(main: Callable[[], None]) -> None:
     """
     try:
         _belong_to_a_run()
+        cost.begin()
         main()
         cost.tell()
+        cost.end_soon()
     except VitrailError as error:
         sys.exit(f"vitrail: {error}")
     except OSError as error:

@@ -5,6 +5,9 @@ Imports neither torch nor pandas, because Snakemake reads it each time it parses
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from vitrail.config import STEMS
 from vitrail.runs import Plan
 from vitrail.settings import Settings, digest, steps_of
@@ -12,6 +15,13 @@ from vitrail.settings import Settings, digest, steps_of
 # Snakemake starts what can be started by priority. A question whose runs are there is answered
 # and recorded at once; of the trainings the longest come first, then question by question.
 ANSWER, PRETRAIN, LONGEST, THRESHOLDS = 50, 30, 25, 20
+# By rule; the rules that train have theirs from the plan, and a rule that is not named has none.
+PRIORITIES = {
+    "timing": 100,  # takes all cores: later it would wait for every training to end
+    **dict.fromkeys(("mlflow_store", "question_runs", "track", *STEMS), ANSWER),
+    **dict.fromkeys(("mnist", "imagenet_weights", "pretrain"), PRETRAIN),
+    "learn_thresholds": THRESHOLDS,
+}
 LONGEST_NAME = 100  # a rule's name is part of the name of its log, which may have 255 bytes
 Trainings = tuple[str, int, tuple[int, ...], list[str]]  # name, priority, seeds, arms
 
@@ -49,6 +59,25 @@ def training_together(plan: Plan) -> list[Trainings]:
         )
         for (job, seeds), arms in groups.items()
     ]
+
+
+def pattern_of(arms: Iterable[str]) -> str:
+    """A regular expression that matches these arms and nothing else.
+
+    Thousands of them share a few slugs, each of which stands here once: Snakemake compiles the
+    expression for every output of a rule, and tries it on every file of the others.
+    """
+    hashes: dict[str, list[str]] = {}
+    for arm in arms:
+        slug, _, code = arm.rpartition("-")
+        hashes.setdefault(slug, []).append(re.escape(code))
+    return "|".join(f"{re.escape(slug)}-(?:{'|'.join(codes)})" for slug, codes in hashes.items())
+
+
+def priorities(plan: Plan) -> dict[str, int]:
+    """Of every rule that has one."""
+    training = (*training_rules(plan), *training_together(plan))
+    return PRIORITIES | {name: priority for name, priority, _, _ in training}
 
 
 def of_question(stem: str) -> int:

@@ -28,6 +28,7 @@ FILES = (
     "reduction/env.json",
     "*.csv.sha256",  # of tables that are compared themselves
     "q6_vit/answer.md",  # how long the base ViT trained
+    "q6_vit/tables/claims.md",  # compared in claims.json
     "q6_vit/tables/headline_page.md",  # how long the headline run trained
     "q6_vit/figures/cost.svg",  # one panel is of images per second
     "q6_vit/figures/headline_curve.svg",  # over minutes

@@ -86,19 +86,21 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(template)))
 
 
-def put_in(text: str, new: str, begin: str = BEGIN, end: str = END) -> str:
-    """The text of a README with its block replaced, from the mark `begin` to the mark `end`.
+def put_in(
+    text: str, new: str, marks: tuple[str, str] = (BEGIN, END), page: str = "README.md"
+) -> str:
+    """The text of a page with the block between two marks replaced, marks and all.
 
     Raises:
         VitrailError: the two marks are not there, once each and in order.
     """
+    begin, end = marks
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise VitrailError(
-            f"README.md should hold the lines {begin} and {end}, once each and in this order; "
+            f"{page} should hold the lines {begin} and {end}, once each and in this order; "
             "put them where the block is to stand"
         )
-    before, after = text.partition(begin)[0], text.partition(end)[2]
-    return before + new + after
+    return text.partition(begin)[0] + new + text.partition(end)[2]
 
 
 def main() -> None:

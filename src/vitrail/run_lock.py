@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from vitrail import slurm
 from vitrail.errors import VitrailError
 
 FOLDER = Path(".snakemake")  # of the folder that Snakemake works in
@@ -38,6 +39,9 @@ def begin(main: bool, dry: bool, results: str = "results") -> None:
     Raises:
         VitrailError: another run is at work here, or steps of a killed run do not end.
     """
+    if not main and slurm.inside():
+        hold_step()  # a job that outlives its run must not pass for a run
+        return
     if RUNS in _held or (runs := _open(RUNS)) is None:
         return
     _held[RUNS] = runs
@@ -45,6 +49,8 @@ def begin(main: bool, dry: bool, results: str = "results") -> None:
     if main and not alone and not dry and _known(runs):
         _wait_for_run(runs)
         alone = True
+    if main and not dry:
+        slurm.end_left_jobs(alone)
     if alone:
         if not dry:
             _wait_for_steps(results)

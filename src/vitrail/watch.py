@@ -21,6 +21,8 @@ from types import FrameType
 
 import psutil
 
+from vitrail import slurm
+
 SECONDS = 0.2  # between two looks, where the kernel does not tell
 STARTED_BY = "VITRAIL_SNAKEMAKE"  # variable that tells a step who started it
 MAKE = "VITRAIL_MAKE"  # and one that tells Snakemake which `make` did
@@ -28,6 +30,7 @@ GRACE = 10.0  # seconds that Snakemake is given to end in order when its `make` 
 AGAIN = 0.5  # seconds after which a signal is a second one; `make` and a terminal may both send
 
 _jobs = False  # Snakemake has begun to start jobs
+_on_slurm = False  # as jobs of SLURM
 _told: list[float] = []  # when this Snakemake was first told to end
 _seen: dict[int, psutil.Process] = {}  # what it then told to end
 
@@ -38,9 +41,10 @@ def this_process() -> str:
 
 
 def _namespace() -> str:
-    """In which a process number is meant; a container may count its own."""
+    """In which a process number is meant: a container may count its own, as does each host."""
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        kernel = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{Path('/proc/self/ns/pid').readlink()} {kernel}"
     except OSError:  # not Linux
         return ""
 
@@ -146,14 +150,17 @@ def end_when_told() -> None:
         signal.signal(number, _stop)
 
 
-def end_steps_when_told() -> None:
+def end_steps_when_told(on_slurm: bool = False) -> None:
     """Let SIGTERM and SIGINT end the running steps, then Snakemake as after Ctrl-C.
 
     Left alone, Snakemake waits for the running steps to finish, which may take longer than
     what sends SIGTERM (`docker stop`, systemd, a batch system) waits before it sends SIGKILL.
+
+    Args:
+        on_slurm: its steps are jobs of SLURM.
     """
-    global _jobs
-    _jobs = True
+    global _jobs, _on_slurm
+    _jobs, _on_slurm = True, on_slurm
     end_when_told()  # again: Snakemake has put a handler of its own in between
 
 
@@ -166,15 +173,28 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """The first signal ends the steps and lets Snakemake tidy up; a second one ends all at once."""
     now = time.monotonic()
     if not _jobs or (_told and now - _told[0] > AGAIN):
-        _kill(signal.SIGKILL)
-        _say(number)
-        os._exit(128 + number)
+        _end_as_told(number)
     if _told:
         return
     _told.append(now)
     atexit.register(_say, number)  # the last word, after what Snakemake says of its jobs
+    if _on_slurm:
+        atexit.register(slurm.cancel_own)
+        # Snakemake would wait for its next look at the queue, which may be minutes away.
+        hurry = threading.Timer(GRACE, _end_as_told, [number])
+        hurry.daemon = True
+        hurry.start()
     _kill(signal.SIGTERM)
     raise SystemExit(128 + number)
+
+
+def _end_as_told(number: int) -> None:
+    """At once, with all steps."""
+    _kill(signal.SIGKILL)
+    if _on_slurm:
+        slurm.cancel_own()
+    _say(number)
+    os._exit(128 + number)
 
 
 def _say(number: int) -> None:

@@ -18,16 +18,19 @@ listen(workflow.is_main_process)
 from vitrail import code_files as study_code
 from vitrail import complexity_plan as study_complexity
 from vitrail import config as study_config
+from vitrail import cost as study_cost
 from vitrail import ending as study_ending
 from vitrail import gpus as study_gpus
 from vitrail import jobs as study_jobs
 from vitrail import places as study_places
 from vitrail import planning as study_planning
 from vitrail import settings as study_settings
+from vitrail import slurm as study_slurm
 from vitrail import views as study_views
 from vitrail.errors import VitrailError
 from vitrail.files import sha256
 from vitrail.progress import follow as study_progress
+from vitrail.scheduler import drop_rate_limit
 from vitrail.watch import end_steps_when_told
 
 set_paths(ROOT)
@@ -56,8 +59,10 @@ GPU, WHOLE_GPU = (
     study_gpus.granted(config["device"]),
     study_gpus.planned(config["device"]),
 )
-# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that.
-CORES = workflow.resource_settings.cores or 1
+# None where Snakemake runs no job, as with --unlock; `workflow.cores` would refuse that. A job on a
+# cluster has the CPUs that it was given, not all that its node has.
+GIVEN = 0 if workflow.is_main_process else study_slurm.cpus()
+CORES = GIVEN or workflow.resource_settings.cores or 1
 STEMS = study_config.STEMS
 RESULTS = "results"
 ENVIRONMENT = "../../environment.yml"
@@ -200,7 +205,12 @@ resource_scopes:
     gpu_percent="local",
 
 
+def memory(megabytes):
+    """Memory that a cluster gives a job: more each time that it is tried again (`retries`)."""
+    return lambda wildcards, attempt: attempt * megabytes
+
+
 wildcard_constraints:
-    arm="|".join(map(re.escape, PLAN.arms)),
+    arm=study_jobs.pattern_of(PLAN.arms),
     start="|".join(map(re.escape, PLAN.pretrainings)) or "none",
     stem="|".join(STEMS),

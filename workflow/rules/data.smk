@@ -10,7 +10,7 @@ rule mnist:
     log:
         "results/logs/mnist.log",
     # Trainings wait for it.
-    priority: study_jobs.PRETRAIN
+    priority: study_jobs.PRIORITIES["mnist"]
     conda:
         ENVIRONMENT
     params:
@@ -35,7 +35,7 @@ rule imagenet_weights:
         model="[^./]+",
         tag="[^/]+",
     # The longest trainings wait for it.
-    priority: study_jobs.PRETRAIN
+    priority: study_jobs.PRIORITIES["imagenet_weights"]
     conda:
         ENVIRONMENT
     params:

@@ -14,7 +14,7 @@ rule pretrain:
     log:
         f"{RESULTS}/{STUDY}/logs/pretrain/{{start}}.log",
     # Trainings wait for it.
-    priority: study_jobs.PRETRAIN
+    priority: study_jobs.PRIORITIES["pretrain"]
     conda:
         ENVIRONMENT
     threads: 1
@@ -23,7 +23,7 @@ rule pretrain:
         gpu_percent=lambda wildcards: study_gpus.planned(
             config["device"], [PLAN.pretrainings[wildcards.start]["model"]]
         ),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         settings=lambda wildcards: as_json(PLAN.pretrainings[wildcards.start]),
         folder=lambda wildcards, output: Path(output[0]).parent,

@@ -56,7 +56,7 @@ for stem in STEMS:
             ),
         log:
             f"{RESULTS}/{STUDY}/logs/{stem}.log",
-        priority: study_jobs.ANSWER
+        priority: study_jobs.PRIORITIES[stem]
         conda:
             ENVIRONMENT
         params:

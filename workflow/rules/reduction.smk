@@ -18,14 +18,14 @@ rule learn_thresholds:
         importance="received|class",
         percent=r"\d+",
     # The comparison waits for the last of them.
-    priority: study_jobs.THRESHOLDS
+    priority: study_jobs.PRIORITIES["learn_thresholds"]
     conda:
         ENVIRONMENT
     threads: 1
     resources:
         gpu=GPU,
         gpu_percent=part_of_gpu([SUBJECT.arm_id]),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),
@@ -71,7 +71,7 @@ rule reduce_tokens:
     resources:
         gpu=GPU,
         gpu_percent=WHOLE_GPU,  # it measures speed
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         run=lambda wildcards, input: Path(input.run).parent,
         settings=as_text(REDUCTION),

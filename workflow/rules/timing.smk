@@ -15,8 +15,8 @@ rule timing:
         facts=f"{RESULTS}/{STUDY}/timing/env.json",
     log:
         f"{RESULTS}/{STUDY}/logs/timing.log",
-    # First of all: later it would wait for every training to end.
-    priority: 100
+    # First of all.
+    priority: study_jobs.PRIORITIES["timing"]
     conda:
         ENVIRONMENT
     threads: CORES
@@ -76,7 +76,7 @@ rule step_memory:
     resources:
         gpu=GPU,
         gpu_percent=part_of_gpu(study_complexity.trained_for_less(PLAN)),
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         arms=as_text(study_complexity.trained_for_less(PLAN)),
         device=config["device"],

@@ -11,7 +11,7 @@ rule mlflow_store:
         touch(f"{RESULTS}/{STUDY}/mlflow_store.done"),
     log:
         f"{RESULTS}/{STUDY}/logs/mlflow_store.log",
-    priority: study_jobs.ANSWER
+    priority: study_jobs.PRIORITIES["mlflow_store"]
     conda:
         ENVIRONMENT
     params:
@@ -32,7 +32,7 @@ rule question_runs:
         sum=f"{RESULTS}/{STUDY}/{{stem}}/runs.csv.sha256",
     log:
         f"{RESULTS}/{STUDY}/logs/question_runs_{{stem}}.log",
-    priority: study_jobs.ANSWER
+    priority: study_jobs.PRIORITIES["question_runs"]
     conda:
         ENVIRONMENT
     params:
@@ -58,7 +58,7 @@ rule track:
         f"{RESULTS}/{STUDY}/{{stem}}/tracking.json",
     log:
         f"{RESULTS}/{STUDY}/logs/track_{{stem}}.log",
-    priority: study_jobs.ANSWER
+    priority: study_jobs.PRIORITIES["track"]
     conda:
         ENVIRONMENT
     params:

@@ -22,7 +22,7 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
         log:
             f"{RESULTS}/{STUDY}/logs/train/{{arm}}.log",
         wildcard_constraints:
-            arm="|".join(map(re.escape, arms)),
+            arm=study_jobs.pattern_of(arms),
         priority: priority
         conda:
             ENVIRONMENT
@@ -30,7 +30,7 @@ for name, priority, seeds, arms in study_jobs.training_rules(PLAN):
         resources:
             gpu=GPU,
             gpu_percent=lambda wildcards: part_of_gpu([wildcards.arm]),
-            mem_mb=2000,
+            mem_mb=memory(2000),
         params:
             settings=settings_of,
             seeds=" ".join(map(str, seeds)),
@@ -69,7 +69,7 @@ for name, priority, seeds, arms in study_jobs.training_together(PLAN):
         resources:
             gpu=GPU,
             gpu_percent=part_of_gpu(arms),
-            mem_mb=2000,
+            mem_mb=memory(2000),
         params:
             settings=as_text([PLAN.arms[arm].settings for arm in arms]),
             seeds=" ".join(map(str, seeds)),

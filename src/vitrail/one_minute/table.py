@@ -108,7 +108,7 @@ def main() -> None:
         raise VitrailError(f"{arguments.runs} is missing; run `make minute` first")
     new = block(read_json(arguments.runs))
     text = arguments.readme.read_text(encoding="utf-8")
-    write_text(arguments.readme, put_in(text, new, BEGIN, END))
+    write_text(arguments.readme, put_in(text, new, (BEGIN, END)))
     print(f"vitrail: {arguments.readme} shows the runs of {arguments.runs}")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vitrail.cost import told
+from vitrail.cost import told_by
 from vitrail.jobs import training_work
 from vitrail.planning import Planned
 from vitrail.progress.notes import Job
@@ -111,9 +111,15 @@ def _run_of(path: str) -> str:
 
 
 def earlier(log: str) -> float:
-    """Core-seconds that the job took when it was last finished; 0 without that."""
+    """Seconds that the job took when it was last finished; 0 without that.
+
+    Core-seconds where it had one thread, which other work on the machine does not change.
+    """
     path = Path(log)
     try:
-        return sum(told([path])) if log and path.is_file() else 0.0
+        told = told_by(path) if log and path.is_file() else None
     except OSError:
         return 0.0
+    if told is None:
+        return 0.0
+    return told.seconds if told.threads > 1 else told.core_seconds

@@ -6,6 +6,7 @@ Whatever goes wrong here is told in one line, and the study goes on without.
 from __future__ import annotations
 
 import atexit
+import errno
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrail import watch
+from vitrail.places import shortage
 from vitrail.progress import notes
 from vitrail.progress.expected import jobs_of
 from vitrail.progress.notes import FAILED, FINISHED, RUNNING, STOPPED
@@ -138,8 +140,10 @@ class Follower(logging.Handler):
         if page or time.monotonic() >= self._page_due:
             from vitrail.progress.page import write_page
 
-            write_page(self._page, state)
             self._page_due = time.monotonic() + PAGE - 0.1
+            if shortage(self._watched.results):
+                raise OSError(errno.ENOSPC, "the last room is left to the study", str(self._page))
+            write_page(self._page, state)
 
     def _note_ends(self) -> None:
         """Under `--quiet` Snakemake does not say that a job is done."""

@@ -116,10 +116,10 @@ def read_question(study: str, stem: str, results: Path) -> Question:
     check_shown(table.parent, f"delete the folder {table.parent} and run the same command again")
 
     runs = [_run(study, row, results / study / "runs" / row["run_id"]) for row in finished]
-    arms = [
-        _arm(study, [row for row in finished if row["arm_id"] == arm], runs)
-        for arm in dict.fromkeys(row["arm_id"] for row in finished)
-    ]
+    seeds: dict[str, list[tuple[Row, Record]]] = {}
+    for row, run in zip(finished, runs, strict=True):
+        seeds.setdefault(row["arm_id"], []).append((row, run))
+    arms = [_arm(study, members[0][0], [run for _, run in members]) for members in seeds.values()]
     claims = _claims(results / study / stem / "claims.json")
     shown = _results(study, stem, results / study / stem, claims, [run.end for run in runs])
     return Question(
@@ -194,17 +194,16 @@ def _run(study: str, row: Row, folder: Path) -> Record:
     )
 
 
-def _arm(study: str, rows: list[Row], runs: list[Record]) -> Record:
+def _arm(study: str, arm: Row, seeds: list[Record]) -> Record:
     """The parent of an arm's seeds: their settings, and means and spreads over them."""
-    arm = rows[0]
-    seeds = [run for run in runs if run.parent == arm["arm_id"]]
+    # Of a curve the last value counts, as everywhere in the study.
+    last = [{point.key: point.value for point in run.points} for run in seeds]
     start, end = min(run.start for run in seeds), max(run.end for run in seeds)
     figures = {"seeds": float(len(seeds))}
     # Under the names that the seeds use: MLflow's table then shows an arm's mean in the column
     # in which it shows its seeds, and sorts by it.
     for name in (*CURVES, *FINALS):
-        # Of a curve the last value counts, as everywhere in the study.
-        values = [_last(run, name) for run in seeds]
+        values = [one.get(name, math.nan) for one in last]
         if any(math.isnan(value) for value in values):
             continue
         figures[name] = statistics.fmean(values)
@@ -303,11 +302,6 @@ def stored(value: float) -> float:
     """A metric's value as MLflow's databases keep it: infinity is their largest number."""
     largest = sys.float_info.max
     return value if math.isnan(value) else max(-largest, min(largest, value))
-
-
-def _last(run: Record, name: str) -> float:
-    """The last value of a metric of a run; NaN when there is none."""
-    return next((p.value for p in reversed(run.points) if p.key == name), math.nan)
 
 
 def _table(path: Path) -> list[Row]:

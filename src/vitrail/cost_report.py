@@ -1,0 +1,150 @@
+"""What a finished study cost, and how well it filled its cores (`make cost`).
+
+    python -m vitrail.cost_report --config config/default.yaml config/smoke.yaml
+
+Everything is read from what the run has left: the logs, which end with what their step took,
+Snakemake's own among them, and the run folders. The target is the default study's: at most 15 % for
+anything but training and timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from vitrail import jobs, schedule, stages
+from vitrail.config import load
+from vitrail.cost import SNAKEMAKE, in_steps, spans, told_by
+from vitrail.errors import VitrailError, run_command
+from vitrail.intact import vouched
+from vitrail.planning import plan_study
+from vitrail.stages import TIMING, TRAINING
+
+ROOT = Path(__file__).parents[2]
+STARTING, LOADING, ITSELF = "starting Python", "loading and writing", "Snakemake itself"
+EVALUATION = "evaluation"
+OTHER = "shells, steps that ended early"
+# What a study is run for; the rest is the pipeline's own cost.
+WORK = (TRAINING, TIMING)
+
+
+def by_kind(folder: Path, runs: pd.DataFrame) -> dict[str, float]:
+    """Core-seconds by what they were spent on, the largest first.
+
+    The start of every process is told apart from its work. Of a training process the seconds
+    that it has measured itself count as training and as evaluation, at the share of a core that
+    it had; the rest went into reading images and writing files.
+
+    Args:
+        folder: ``results/<study>``.
+        runs: ``runs.csv``.
+
+    Raises:
+        VitrailError: a step of this study has not told what it took.
+    """
+    table, log = stages.costs(folder, runs, last=True), folder / SNAKEMAKE
+    lacking = table.loc[table["seconds"].isna(), "stage"].tolist()
+    itself = told_by(log) if log.exists() else None
+    if lacking or itself is None:
+        raise VitrailError(
+            f"{folder} does not tell what it cost ({', '.join(lacking) or ITSELF}): it was run by "
+            "an older version or is not finished; run the study again in an empty folder"
+        )
+    spent = dict.fromkeys((TRAINING, TIMING, EVALUATION, STARTING, LOADING), 0.0)
+    trained = _training_seconds(runs)
+    for row in table.to_dict("records"):
+        work, kind = row["core_seconds"] - row["starting"], row["kind"]
+        spent[STARTING] += row["starting"]
+        if kind != TRAINING or math.isnan(row["inside"]):
+            spent[kind] = spent.get(kind, 0.0) + work
+            continue
+        # On a busy machine a process has less than a core.
+        rate = row["core_seconds"] / max(row["seconds"], 1e-9)
+        inside = min(row["inside"] * rate, work)
+        share = trained.get(row["stage"], row["inside"]) / max(row["inside"], 1e-9)
+        spent[TRAINING] += inside * share
+        spent[EVALUATION] += inside * (1 - share)
+        spent[LOADING] += work - inside
+    spent[ITSELF] = itself.core_seconds
+    # Snakemake counts all that it has started: what has not told is in there, too.
+    spent[OTHER] = max(0.0, in_steps(log) - table["core_seconds"].sum())
+    return dict(sorted(spent.items(), key=lambda one: -one[1]))
+
+
+def _training_seconds(runs: pd.DataFrame) -> dict[str, float]:
+    """Seconds of training alone, by the title of the stage; its runs count the rest as well."""
+    finished = runs[runs["status"] == "finished"]
+    samples, rate = (
+        pd.to_numeric(finished[name]) for name in ("samples", "train_samples_per_second")
+    )
+    stage = finished["question"].map(stages.training_title)
+    return {str(title): float(one) for title, one in (samples / rate).groupby(stage).sum().items()}
+
+
+def kinds_table(spent: dict[str, float]) -> str:
+    """A line for each kind, and the share of what is neither training nor timing."""
+    whole = sum(spent.values())
+    width = max(map(len, spent))
+    lines = [f"{'':{width}}  core-seconds   share"]
+    lines += [f"{name:{width}}  {one:12,.1f}  {one / whole:6.1%}" for name, one in spent.items()]
+    lines.append(f"{'all':{width}}  {whole:12,.1f}")
+    own = 1 - sum(spent[name] for name in WORK) / whole
+    lines += [
+        "",
+        f"neither training nor timing: {own:.1%}"
+        f" (without the evaluation of networks {own - spent[EVALUATION] / whole:.1%})",
+    ]
+    return "\n".join(lines)
+
+
+def filled(known: dict[str, schedule.Job], cores: int, wall: float) -> str:
+    """How long the run took, and how long it could not but take."""
+    path = schedule.critical_path(known)
+    chain = sum(job.seconds for job in path)
+    shared = sum(job.work for job in known.values()) / cores
+    planned, _ = schedule.simulated(known, cores)
+    longest, _ = schedule.simulated(known, cores, schedule.longest_way(known))
+    steps = " > ".join(f"{job.rule} {job.seconds:,.0f}" for job in path if job.seconds >= 0.5)
+    whole = (
+        "made in several runs" if math.isnan(wall) else f"{wall:,.0f} s ({wall / shared - 1:+.0%})"
+    )
+    return "\n".join(
+        [
+            f"on {cores} cores, by the clock:     {whole}",
+            f"all jobs shared out over the cores: {shared:,.0f} s",
+            f"critical path:                      {chain:,.0f} s ({chain / shared:.0%} of that)",
+            f"  {steps}",
+            f"the same jobs in the study's order: {planned:,.0f} s ({planned / shared - 1:+.0%})",
+            f"the longest way to the end first:   {longest:,.0f} s ({longest / shared - 1:+.0%})",
+        ]
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Print what a finished study has cost.")
+    parser.add_argument("--config", type=Path, nargs="+", required=True, help="of the study")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    arguments = parser.parse_args()
+    config = load(arguments.config)
+    folder = arguments.results / config["study"]
+    if not (folder / "runs.csv").exists():
+        raise VitrailError(f"{folder / 'runs.csv'} is missing; run the study first")
+    runs = pd.read_csv(vouched(folder / "runs.csv"), keep_default_na=False)
+    spent = by_kind(folder, runs)
+    priorities = jobs.priorities(plan_study(config, ROOT).plan)
+    summary = schedule.ask_snakemake(arguments.config, ROOT)
+    known = schedule.read_summary(summary, Path(), lambda rule: priorities.get(rule, 0))
+    (begun, ended, cores), *more = spans(folder / SNAKEMAKE)
+    print(f"vitrail: study {config['study']}, {len(known)} jobs\n")
+    print(kinds_table(spent))
+    print()
+    # Of a study that was killed or changed meanwhile, a part was made in each of several runs.
+    print(filled(known, cores, math.nan if more else ended - begun))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,185 @@
+"""How the workflow grows: a generated study of many runs, planned and found finished.
+
+    python tests/grown.py 100 1000 10000
+
+(`make growth`) prints, for each number of runs, seconds and peak memory of `snakemake -n` on a
+fresh copy of the project, and of `snakemake` where everything is done. The steps themselves are
+left out: their files are made empty, and `snakemake --touch` takes note of them as of any others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from vitrail.config import STEMS, load
+from vitrail.runs import expand
+
+ROOT = Path(__file__).parents[1]
+SEEDS = 3  # as in config/default.yaml
+SMOKE_RUNS = 38
+# Q7's meter of memory gets the settings of all its arms on its command line, which holds few.
+GROWING = tuple(stem for stem in STEMS if stem != "q7_complexity")
+FIRST = 1000  # training images of the first arm; each has one more
+NOTHING = "Nothing to be done"
+
+
+class Cost(NamedTuple):
+    """What a command took: seconds by the clock and of a core, peak memory in MiB."""
+
+    seconds: float
+    core_seconds: float
+    peak_mib: float
+
+
+def grown(runs: int, seeds: int = SEEDS) -> dict[str, Any]:
+    """The changes to the smoke study that give it about so many runs in all.
+
+    Every question but Q7 gets an experiment, whose arms differ in their training images.
+    """
+    arms = max(1, (runs - SMOKE_RUNS) // seeds)
+    each = math.ceil(arms / len(GROWING))
+    sizes = [FIRST + place for place in range(arms)]
+    return {
+        "study": f"grown-{runs}",
+        "questions": {
+            stem: {
+                "experiments": {
+                    "grown": {
+                        "title": "A generated comparison",
+                        "seeds": list(range(seeds)),
+                        "settings": {"evaluations": 1},
+                        "vary": {"train_size": sizes[at * each : (at + 1) * each]},
+                    }
+                }
+            }
+            for at, stem in enumerate(GROWING)
+            if sizes[at * each :]
+        },
+    }
+
+
+def snakemake(folder: Path, *arguments: str) -> tuple[Cost, str]:
+    """Snakemake in a folder: what it took and what it said."""
+    return measured(folder, sys.executable, "-m", "snakemake", "--cores", "2", *arguments)
+
+
+def measured(folder: Path, *command: str) -> tuple[Cost, str]:
+    """A command in a folder: what it took and what it said.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    hidden = ("MAKELEVEL", "VITRAIL_MAKE", "MLFLOW_TRACKING_URI")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["PYTHONPATH"] = str(ROOT / "src")  # a copy of the project puts its own first
+    with tempfile.TemporaryFile() as output:
+        begun = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {said[-2000:]}")
+    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024), said
+
+
+class Grown:
+    """A copy of the project with a study of so many runs.
+
+    Raises:
+        RuntimeError: Snakemake fails in it.
+    """
+
+    def __init__(self, project: Path, runs: int, seeds: int = SEEDS) -> None:
+        self.folder = project
+        self.config = f"grown-{runs}.yaml"
+        (project / self.config).write_text(yaml.safe_dump(grown(runs, seeds)), encoding="utf-8")
+        self.options = ("--configfile", "config/smoke.yaml", self.config)
+
+    def count(self) -> tuple[int, int]:
+        """How many arms and runs there are."""
+        files = ["config/default.yaml", "config/smoke.yaml", self.config]
+        plan = expand(load([self.folder / name for name in files]))
+        return len(plan.arms), sum(len(arm.seeds) for arm in plan.arms.values())
+
+    def dry(self) -> Cost:
+        """Everything has to be done, and nothing is."""
+        return snakemake(self.folder, "-n", "--quiet", "all", *self.options)[0]
+
+    def finish(self) -> int:
+        """Make every file of the study as it stands when it is done; says how many there are."""
+        _, said = snakemake(self.folder, "--summary", *self.options)
+        header, *rows = (line.split("\t") for line in said.splitlines() if "\t" in line)
+        outputs = [
+            Path(self.folder, dict(zip(header, row, strict=True))["output_file"]) for row in rows
+        ]
+        for path in outputs:
+            if path.name in ("figures", "tables"):
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        snakemake(self.folder, "--touch", "--quiet", "all", *self.options)
+        return len(outputs)
+
+    def nothing(self) -> Cost:
+        """Everything is done, and Snakemake finds that it is."""
+        cost, said = snakemake(self.folder, *self.options)
+        if NOTHING not in said:
+            raise RuntimeError(f"the study is not finished: {said[-2000:]}")
+        return cost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how planning grows with the runs.")
+    parser.add_argument("runs", type=int, nargs="+")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each arm")
+    parser.add_argument("--folder", type=Path, help="keep the copies of the project there")
+    parser.add_argument("--dry-only", action="store_true", help="leave the finished studies out")
+    arguments = parser.parse_args()
+    print("| Runs | Arms | Files | | Seconds | Core-seconds | Peak memory (MiB) |")
+    print("|--:|--:|--:|:--|--:|--:|--:|")
+    for runs in arguments.runs:
+        with tempfile.TemporaryDirectory() as temporary:
+            project = (arguments.folder or Path(temporary)) / f"vitrail-{runs}"
+            names = subprocess.run(
+                ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+                cwd=ROOT, capture_output=True, text=True, check=True,
+            ).stdout.split("\0")  # fmt: skip
+            for name in filter(None, names):
+                if (ROOT / name).is_file():
+                    (project / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(ROOT / name, project / name)
+            study = Grown(project, runs, arguments.seeds)
+            arms, number = study.count()
+            costs = {"dry run": study.dry()}
+            files = 0
+            if not arguments.dry_only:
+                files = study.finish()
+                costs["nothing to do"] = study.nothing()
+            for what, cost in costs.items():
+                cells = (f"{number:,}", f"{arms:,}", f"{files:,}", what, *map(_shown, cost))
+                print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}"
+
+
+if __name__ == "__main__":
+    main()

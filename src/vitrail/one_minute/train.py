@@ -120,8 +120,6 @@ def work(rank: int, order: Order, folder: str, meeting: Meeting) -> None:
     """
     begun = time.perf_counter()
     compute_repeatably()
-    # Determinism is asked for, but not that memory is filled before it is written to.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     images, labels, unseen, unseen_labels = arrays(load_mnist(Path(order.data)), order.validation)
     network = build(order.recipe, order.seed)
     halves = range(HALVES) if order.processes == 1 else range(rank, rank + 1)

@@ -5,7 +5,9 @@ tests/test_slurm.py has a real SLURM.
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,3 +96,44 @@ def test_a_job_has_the_cpus_that_it_was_given(monkeypatch: pytest.MonkeyPatch) -
     assert slurm.cpus() == 0
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     assert slurm.cpus() == 3
+
+
+@pytest.mark.parametrize(
+    ("says", "warns"),
+    [
+        ("echo 'MinJobAge               = 60 sec'", True),
+        ("echo 'MinJobAge = 299'", True),
+        ("echo 'MinJobAge               = 300 sec'", False),
+        ("echo 'slurm_load_ctl_conf error' >&2; exit 1", False),
+        ("printf 'MinJobAge = \\377'", False),
+        ("echo nothing of it", False),
+        (None, False),
+    ],
+)
+def test_a_slurm_that_forgets_jobs_too_early_is_named(
+    says: str | None,
+    warns: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / ".snakemake").mkdir()
+    monkeypatch.chdir(tmp_path)
+    if says is not None:
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}" if says is None else f"{tmp_path}:/usr/bin:/bin")
+    assert slurm.take_note("slurm")
+    said = capfd.readouterr().err
+    assert ("forgets ended jobs" in said) == warns
+    assert said.count("\n") == warns
+    assert not slurm.take_note("local")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_executor_looks_as_seldom_as_is_written() -> None:
+    """What is asked of MinJobAge is more than its longest pause."""
+    executor = pytest.importorskip("snakemake_executor_plugin_slurm")
+    found = re.findall(r"max_sleep_time = (\d+)$", inspect.getsource(executor), re.MULTILINE)
+    assert found == ["180"]
+    assert slurm.REMEMBER > 180

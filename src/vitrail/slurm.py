@@ -21,6 +21,9 @@ from vitrail.errors import VitrailError
 NOTE = Path(".snakemake") / "vitrail.slurm"  # the host from which jobs were submitted here
 PATIENCE = 120.0  # seconds for cancelled jobs to be gone; SLURM sends SIGKILL after some 30 s
 ANSWER = 60.0  # seconds for SLURM to answer
+# Snakemake's executor looks at the queue every 10 s at first, and every 180 s at last; a job that
+# SLURM has forgotten in between it would wait for.
+REMEMBER = 300
 FORMAT = "%i|%j|%Z"  # number, name, folder
 # The executor names its jobs by a number of the run, behind a prefix.
 NAME = re.compile(r"(.+_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,7 +49,30 @@ def take_note(executor: str) -> bool:
     """
     if executor == "slurm":
         NOTE.write_text(socket.gethostname(), encoding="utf-8")
+        warn_of_forgetting()
     return executor == "slurm"
+
+
+def warn_of_forgetting() -> None:
+    """Say so where SLURM forgets ended jobs before Snakemake looks.
+
+    Silent where it cannot be asked.
+    """
+    try:
+        said = subprocess.run(
+            ("scontrol", "show", "config"), capture_output=True, text=True, timeout=10.0
+        ).stdout
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return
+    found = re.search(r"^MinJobAge\s*=\s*(\d+)", said, re.MULTILINE)
+    if found and int(found[1]) < REMEMBER:
+        print(
+            f"vitrail: this SLURM forgets ended jobs after {found[1]} s (MinJobAge), and Snakemake "
+            "looks every 10 to 180 s, so that it may wait for such a job for ever; have MinJobAge "
+            f"set to {REMEMBER} or more, or use --slurm-status-command sacct where SLURM has "
+            "accounting",
+            file=sys.stderr,
+        )
 
 
 def jobs_of(folder: Path) -> dict[str, str]:

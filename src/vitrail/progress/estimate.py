@@ -14,6 +14,7 @@ from vitrail.progress.bars import Bar
 from vitrail.progress.notes import FAILED, FINISHED, RUNNING, WAITING, Job, Stand
 
 ENOUGH = 30.0  # seconds of jobs that have to be measured before an estimate is made
+RECENT = 120.0  # seconds for which a job that has ended still shows that a cluster had room for it
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,30 @@ def held_up(steps: Mapping[int, Step]) -> set[int]:
     return {n for n, step in steps.items() if step.stand.state == WAITING and is_held(n)}
 
 
+def slots_of(steps: Mapping[int, Step], asked: int, most: int, now: float) -> int:
+    """How many jobs can be at work at once; 0 where a cluster has not started any lately.
+
+    Args:
+        steps: of the run.
+        asked: how many Snakemake has in the queue or at work at once.
+        most: how many have been at work at once so far.
+        now: seconds since the epoch.
+    """
+    if not any(step.stand.queued for step in steps.values()):
+        return asked  # whatever was asked for has been given
+    stands = [step.stand for step in steps.values()]
+    lately = sum(one.state == RUNNING or (one.ended or 0.0) > now - RECENT for one in stands)
+    return min(asked, most, lately)
+
+
 def time_left(steps: Mapping[int, Step], slots: int, now: float) -> float | None:
-    """Seconds until the last job ends; None until enough was measured.
+    """Seconds until the last job ends; None until enough was measured, and without a slot.
 
     At least what all the work takes with every slot busy, and at least the longest chain of jobs
     that wait for each other.
     """
+    if slots < 1:
+        return None
     ratio = slowness(steps)
     held = held_up(steps)
     left: dict[int, float] = {}

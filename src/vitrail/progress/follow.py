@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from vitrail import watch
 from vitrail.places import shortage
 from vitrail.progress import notes
+from vitrail.progress.elsewhere import Elsewhere
 from vitrail.progress.expected import jobs_of
-from vitrail.progress.notes import FAILED, FINISHED, RUNNING, STOPPED
+from vitrail.progress.notes import FAILED, FINISHED, RUNNING, STOPPED, SUBMITTED
 
 if TYPE_CHECKING:
     from vitrail.planning import Planned
@@ -76,6 +77,8 @@ class Follower(logging.Handler):
         jobs = jobs_of(workflow.dag, planned)
         path = notes.place(plan.study)
         self._writer = notes.Writer(path, plan.study, _slots(workflow, len(jobs)), jobs)
+        self._elsewhere = None if workflow.local_exec else Elsewhere(jobs)
+        self._noting = threading.Lock()  # of jobs elsewhere, which two threads hear of
         # Without the words for it, a job has ended when it has made its first output anew.
         self._open = {job.number: _time_of(job.target) for job in jobs}
         self._targets = {job.number: job.target for job in jobs}
@@ -114,11 +117,29 @@ class Follower(logging.Handler):
     def _note(self, kind: str, number: int) -> None:
         if number not in self._open:
             return  # of a rule that makes nothing, like `all`
+        if self._elsewhere is not None:
+            self._guarded(lambda: self._note_elsewhere(kind, number))
+            return
         if kind == RUNNING:
             self._running.add(number)
         else:
             self._running.discard(number)
         self._guarded(lambda: self._writer.write(kind, job=number))
+
+    def _note_elsewhere(self, kind: str = "", number: int = 0) -> None:
+        """Without a `kind`: what the files of the jobs tell."""
+        assert self._elsewhere is not None
+        with self._noting:
+            if kind == RUNNING:
+                self._elsewhere.submit(number)
+                self._writer.write(SUBMITTED, job=number)
+            elif kind == FAILED:
+                self._elsewhere.fail(number)
+                self._writer.write(FAILED, job=number)
+            else:
+                happened = self._elsewhere.end(number) if kind else self._elsewhere.look()
+                for what, which, at in happened:
+                    self._writer.write(what, job=which, at=round(at, 3))
 
     def _follow(self) -> None:
         pause = 0.0
@@ -128,7 +149,9 @@ class Follower(logging.Handler):
             pause = max(TICK if self._below else PAGE, (time.thread_time() - begun) / SHARE)
 
     def _look(self, page: bool = False) -> None:
-        if self._quiet:
+        if self._elsewhere is not None:
+            self._note_elsewhere()
+        elif self._quiet:
             self._note_ends()
         state = self._watched.look(time.time())
         if self._below is not None and not self._stop.is_set():

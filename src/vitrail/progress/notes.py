@@ -21,6 +21,7 @@ from vitrail.files import write_text
 from vitrail.watch import this_process
 
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
+SUBMITTED = "submitted"  # to a cluster, where the job waits until its note of `RUNNING`
 STOPPED, KILLED = "stopped", "killed"
 
 
@@ -47,16 +48,23 @@ class Job:
 
 @dataclass
 class Stand:
-    """How far a job is: its state, and seconds since the epoch of its start and its end."""
+    """How far a job is: its state, and seconds since the epoch of its start and its end.
+
+    `queued`: it waits on a cluster, to which it was submitted.
+    """
 
     state: str = WAITING
     started: float | None = None
     ended: float | None = None
+    queued: bool = False
 
 
 @dataclass
 class Noted:
-    """What is known of a run from its notes. `ending` is empty while it goes on."""
+    """What is known of a run from its notes. `ending` is empty while it goes on.
+
+    `most` is how many jobs have been at work at once; `slots` how many Snakemake asks for.
+    """
 
     study: str = ""
     started: float = 0.0
@@ -67,6 +75,8 @@ class Noted:
     stands: dict[int, Stand] = field(default_factory=dict)
     ending: str = ""
     ended: float | None = None
+    most: int = 0
+    _at_work: set[int] = field(default_factory=set)
 
     def at_work(self) -> bool | None:
         """Whether the Snakemake that writes the notes is there; None when it cannot be seen.
@@ -100,9 +110,13 @@ class Noted:
             self.jobs[job.number], self.stands[job.number] = job, Stand()
         elif kind == "end":
             self.ending, self.ended = note["how"], note["at"]
+        elif kind == SUBMITTED:
+            self.stands[note["job"]] = Stand(queued=True)
         elif kind in (RUNNING, FINISHED, FAILED):
             stand = self.stands[note["job"]]
-            stand.state = kind
+            stand.state, stand.queued = kind, False
+            (self._at_work.add if kind == RUNNING else self._at_work.discard)(note["job"])
+            self.most = max(self.most, len(self._at_work))
             if kind == RUNNING:
                 stand.started, stand.ended = note["at"], None
             else:

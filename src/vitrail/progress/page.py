@@ -66,6 +66,7 @@ def _head(state: State) -> str:
         else f"<b>{words.gone(state.elapsed)}</b>",
         *([] if state.ending else [f"<b>{words.left(state.left)}</b>"]),
         f"<b>{state.jobs_done:,}</b> of {words.counted(state.jobs, 'job')} done",
+        *([f"<b>{state.queued:,}</b> in the cluster's queue"] if state.queued else []),
         f"<b>{answered}</b> of {len(state.questions)} questions answered",
     ]  # fmt: skip
     lines.append(f'<p class="facts">{"".join(f"<span>{fact}</span>" for fact in facts)}</p>')

@@ -14,7 +14,7 @@ from typing import Any
 
 from vitrail.config import STEMS
 from vitrail.progress.bars import Log
-from vitrail.progress.estimate import Step, held_up, share_done, slowness, time_left
+from vitrail.progress.estimate import Step, held_up, share_done, slots_of, slowness, time_left
 from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, WAITING, Noted, Reader
 from vitrail.runs import Arm, Plan
 from vitrail.settings import run_id
@@ -70,7 +70,8 @@ class Answered:
 class State:
     """Everything that is shown. Times are seconds; `left` is None while unknown.
 
-    `ending` is empty while the run goes on, `noted` false where no run has left notes.
+    `ending` is empty while the run goes on, `noted` false where no run has left notes; `queued`
+    jobs wait on a cluster.
     """
 
     study: str
@@ -86,6 +87,7 @@ class State:
     working: tuple[Working, ...]
     failed: tuple[tuple[str, str], ...]
     held: int
+    queued: int
     arms: tuple[ArmState, ...]
     questions: tuple[Answered, ...]
     report: bool
@@ -130,6 +132,7 @@ class Watched:
         last = noted.ended or max([self._changed(noted), noted.started])
         until = last if ending else now
         ratio = slowness(steps)
+        slots = slots_of(steps, noted.slots, noted.most, now)
         running = [step for step in steps.values() if step.stand.state == RUNNING]
         done = [step for step in steps.values() if step.stand.state == FINISHED]
         failed = [step for step in steps.values() if step.stand.state == FAILED]
@@ -141,12 +144,13 @@ class Watched:
             ending=ending,
             elapsed=max(0.0, until - noted.started) if there else 0.0,
             share=share_done(steps),
-            left=None if ending else time_left(steps, noted.slots, now),
+            left=None if ending else time_left(steps, slots, now),
             jobs=len(steps),
             jobs_done=len(done),
             working=tuple(self._working(step, ratio, now) for step in running),
             failed=tuple((self._title(step), step.job.log) for step in failed),
             held=len(held_up(steps)),
+            queued=0 if ending else sum(step.stand.queued for step in steps.values()),
             arms=tuple(self._arms(steps)),
             questions=tuple(self._question(stem, steps) for stem in STEMS),
             report=self._made(self.folder / "report" / "report.html", steps),

@@ -37,6 +37,8 @@ def headline(state: State) -> Text:
         text.append(f", {words.left(state.left)}", style="none")
     answered = sum(one.answered for one in state.questions)
     text.append(f"  {answered} of {len(state.questions)} answered", style="not bold dim")
+    if state.queued:
+        text.append(f"  {state.queued} in the queue", style="not bold dim")
     if state.failed:
         text.append(f"  {len(state.failed)} failed", style="red")
     return text
@@ -72,6 +74,8 @@ def whole(state: State) -> RenderableType:
         parts += [_jobs(state.working), Text()]
     for title, log in state.failed:
         parts.append(_failed(title, log))
+    if state.queued:
+        parts.append(Text(f"waiting  {words.counted(state.queued, 'job')} in the cluster's queue"))
     if state.held:
         held = words.counted(state.held, "job")
         parts.append(Text(f"held up  {held} that wait for what failed", style="yellow"))

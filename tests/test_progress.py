@@ -597,6 +597,45 @@ def test_lines_below_a_terminal_keep_to_its_size(run: Run) -> None:
         assert all(len(line) <= columns for line in lines)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (40, 200)])
+@pytest.mark.parametrize("count", [3, 64])
+def test_a_terminal_of_its_own_shows_questions_below_many_jobs(
+    run: Run, rows: int, columns: int, count: int
+) -> None:
+    run.note(RUNNING, run.named("one"))
+    run.note(FAILED, run.named("two"))
+    state = run.watched.look(time.time())
+    failed = state.failed * min(count, 9)
+    state = replace(state, working=state.working * count, failed=failed, queued=7)
+    lines = terminal.drawn(terminal.whole(state, rows), columns, colour=False)
+    assert len(lines) <= rows
+    (more,) = [int(n) for line in lines for n in re.findall(r"and (\d+) more jobs", line)] or [0]
+    shown = sum(line.startswith("  Q2 <b>") for line in lines)
+    assert shown >= 1 and shown + more == count
+    (question,) = [line for line in lines if line.startswith("  Q2 ") and " of 2 arms" in line]
+    assert question.rstrip().endswith("▶✗")
+    assert all(any(stem.split("_")[0].upper() in line for line in lines) for stem in STEMS)
+    assert any("▶ running" in line and "✗ failed" in line for line in lines)
+
+
+def test_many_arms_are_counted_by_their_state(run: Run) -> None:
+    state = run.watched.look(time.time())
+    arms = [replace(state.arms[0], state=name) for name in (HELD, MISSING, NOT_RUN, FAILED)] * 9
+    for some, said in ((arms[:8], "!?–✗!?–✗"), (arms, "9✗ 9! 9– 9?")):
+        shown = terminal.whole(replace(state, arms=tuple(some)), 23)
+        lines = terminal.drawn(shown, 79, colour=False)
+        assert [line for line in lines if line.rstrip().endswith(f"arms  {said}")]
+        assert lines[-1].rstrip().endswith("? not made")
+
+
+def test_once_every_arm_is_named_with_its_state(run: Run) -> None:
+    run.note(RUNNING, run.named("one"))
+    said = terminal.drawn(terminal.whole(run.watched.look(time.time())), 200, colour=False)
+    lines = [line.strip() for line in said]
+    assert f"▶ running: {HOSTILE}" in lines
+    assert "· waiting: an arm [31m" in lines
+
+
 def test_looking_at_a_large_study_is_cheap(config: dict[str, Any], tmp_path: Path) -> None:
     """The default study with 308 runs, all of them there: a look costs milliseconds."""
     plan = expand(config)

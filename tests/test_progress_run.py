@@ -275,6 +275,49 @@ def test_snakemakes_own_lines_are_all_there_once(project: Project) -> None:
     assert [line for line in shown if line != where] == alike(said)
 
 
+def watch_study(project: Project, *arguments: str, **variables: str) -> None:
+    """As `make watch` does, in a terminal."""
+    project.COMMAND = (sys.executable, "-m", "vitrail.progress", "--results", "results")  # type: ignore[misc]
+    project.begin(*arguments, **variables)
+
+
+def test_a_watch_waits_for_the_run_and_shows_it_to_its_end(tmp_path: Path) -> None:
+    project, seen = Project(tmp_path.resolve()), Project(tmp_path.resolve())
+    try:
+        watch_study(seen)
+        seen.read(lambda: "Waiting for one to start" in seen.screen())
+        project.begin()
+        project.read(lambda: "5/10" in project.screen())
+        seen.read(lambda: "5/10" in seen.screen())
+        assert len(seen.screen().rstrip("\n").split("\n")) < 24
+        assert "Make the first" in seen.screen() and "Waiting for" not in seen.screen()
+        assert "Q1 Patch embedding" in seen.screen() and "arms ✓ finished" in seen.screen()
+        project.go()
+        assert project.finish() == 0
+        assert seen.finish() == 0
+        assert ", finished" in seen.screen() and seen.screen().count("Study default") == 1
+    finally:
+        project.end()
+        seen.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_watch_that_is_ended_leaves_a_usable_terminal(
+    project: Project, number: signal.Signals
+) -> None:
+    watch_study(project)
+    project.read(lambda: "Waiting for one to start" in project.screen())
+    os.kill(project.processes[-1].pid, number)
+    assert project.finish() == (0 if number == signal.SIGINT else -number)
+    assert not re.search(r"\x1b\[\?|\x1b[78]", project.raw.decode())
+
+
+def test_a_watch_without_a_cursor_to_move_shows_it_once(project: Project) -> None:
+    watch_study(project, TERM="dumb")
+    assert project.finish() == 0
+    assert "Study default" in project.screen() and "Waiting" not in project.screen()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_so_last(project: Project, number: signal.Signals) -> None:
     project.begin()

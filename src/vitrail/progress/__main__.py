@@ -8,6 +8,7 @@ python -m vitrail.progress --html            # write its page anew, as after a k
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,26 +17,38 @@ from vitrail.config import load
 from vitrail.errors import run_command
 from vitrail.planning import plan_study
 from vitrail.progress import notes, terminal
+from vitrail.progress.below import Below
 from vitrail.progress.page import write_page
 from vitrail.progress.state import Watched
 
 PAUSE = 2.0  # seconds between two looks
+WAITS = "Waiting for one to start; Ctrl-C ends the watch."
 ROOT = Path(__file__).parents[3]
 
 
 def watch(watched: Watched, once: bool) -> None:
-    """Show how the study stands; without `once`, until its run ends."""
+    """Show how the study stands; without `once`, wait for its run and show it until it ends.
+
+    As below the output of Snakemake no mode of the terminal is changed, so that there is nothing
+    to be put right when this is killed.
+    """
     from rich.console import Console
-    from rich.live import Live
 
     console = Console(highlight=False)
     state = watched.look(time.time())
-    if not (once or state.ending or not state.noted) and console.is_terminal:
-        with Live(terminal.whole(state), console=console, auto_refresh=False, screen=True) as live:
-            while not state.ending:
-                time.sleep(PAUSE)
-                state = watched.look(time.time())
-                live.update(terminal.whole(state), refresh=True)
+    if not once and not state.ending:
+        shown = Below(sys.stdout)
+        while not state.ending:
+            size = shown.size()
+            rows = size.lines - 1  # the cursor stands below
+            what = terminal.whole(state, rows)
+            lines = terminal.drawn(what, size.columns - 1, console.color_system is not None)
+            if not state.noted:
+                lines.insert(2, WAITS)
+            shown.show(lines[:rows])
+            time.sleep(PAUSE)
+            state = watched.look(time.time())
+        shown.clear()
     console.print(terminal.whole(state))
 
 
@@ -57,7 +70,8 @@ def main() -> None:
         print(f"vitrail: {path} is written")
         return
     try:
-        watch(watched, arguments.once or not sys.stdout.isatty())
+        plain = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb"
+        watch(watched, arguments.once or plain)
     except KeyboardInterrupt:
         return
 

@@ -5,6 +5,8 @@ Text of the config goes in as `Text`, which knows no markup.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -12,17 +14,28 @@ from rich.text import Text
 
 from vitrail.opening import ASKED
 from vitrail.progress import words
-from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, STOPPED
-from vitrail.progress.state import NOT_RUN, State, Working
+from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, STOPPED, WAITING
+from vitrail.progress.state import HELD, MISSING, NOT_RUN, ArmState, State, Working
 from vitrail.progress.words import one_line
 
 MOST_JOBS, MOST_FAILED = 6, 3  # lines of each below Snakemake's output
+MOST_SIGNS = 20  # of the arms of a question, in a line
 BAR = 24  # columns
 ENDINGS = {
     FINISHED: ("finished", "green"),
     FAILED: ("ended with failed jobs", "red"),
     STOPPED: ("stopped; the same command goes on", "yellow"),
     KILLED: ("killed; the same command goes on", "yellow"),
+}
+# Of an arm.
+SIGNS = {
+    FINISHED: ("✓", "green"),
+    RUNNING: ("▶", "cyan"),
+    WAITING: ("·", "dim"),
+    FAILED: ("✗", "red"),
+    HELD: ("!", "yellow"),
+    NOT_RUN: ("–", "yellow"),
+    MISSING: ("?", "dim"),
 }
 
 
@@ -37,10 +50,10 @@ def headline(state: State) -> Text:
         text.append(f", {words.left(state.left)}", style="none")
     answered = sum(one.answered for one in state.questions)
     text.append(f"  {answered} of {len(state.questions)} answered", style="not bold dim")
-    if state.queued:
-        text.append(f"  {state.queued} in the queue", style="not bold dim")
     if state.failed:
         text.append(f"  {len(state.failed)} failed", style="red")
+    if state.queued:
+        text.append(f"  {state.queued} in the queue", style="not bold dim")
     return text
 
 
@@ -63,27 +76,58 @@ def below(state: State, rows: int) -> RenderableType:
     return Group(*lines)
 
 
-def whole(state: State) -> RenderableType:
-    """Everything, for a terminal of its own."""
+def whole(state: State, rows: int | None = None) -> RenderableType:
+    """Everything, for a terminal of its own.
+
+    Args:
+        state: of the study.
+        rows: lines that there is room for; jobs and failures are then counted where they are too
+            many, and arms are signs. Without it all of them are named.
+    """
     parts: list[RenderableType] = [Text(f"Study {one_line(state.study)}", style="bold")]
     if state.noted:
-        parts += [_with_bar(state), Text()]
+        parts.append(_with_bar(state))
     else:
-        parts += [Text("No run of Snakemake has left notes of its progress here.")]
-    if state.working:
-        parts += [_jobs(state.working), Text()]
-    for title, log in state.failed:
-        parts.append(_failed(title, log))
+        parts.append(Text("No run of Snakemake has left notes of its progress here."))
+    end: list[RenderableType] = []
     if state.queued:
-        parts.append(Text(f"waiting  {words.counted(state.queued, 'job')} in the cluster's queue"))
+        end.append(Text(f"waiting  {words.counted(state.queued, 'job')} in the cluster's queue"))
     if state.held:
         held = words.counted(state.held, "job")
-        parts.append(Text(f"held up  {held} that wait for what failed", style="yellow"))
+        end.append(Text(f"held up  {held} that wait for what failed", style="yellow"))
     for reason, labels in state.not_run().items():
         named = ", ".join(map(one_line, dict.fromkeys(labels)))
-        parts.append(Text(f"not run  {named}: {one_line(reason)}", style="yellow"))
-    parts += [Text(), _questions(state)]
-    return Group(*parts)
+        said = Text(f"not run  {named}: {one_line(reason)}", style="yellow")
+        end.append(said if rows is None else _in_a_line(said))
+    failed = state.failed if rows is None else state.failed[:MOST_FAILED]
+    end = [*(_failed(title, log) for title, log in failed), *end]
+    if more := len(state.failed) - len(failed):
+        end.insert(len(failed), Text(f"  and {more} more failed", style="red"))
+    if rows is None:
+        arms = [_questions(state, named=True)]
+        room = len(state.working)
+    else:
+        arms = [_questions(state), _in_a_line(_legend())]
+        room = max(1, rows - len(parts) - len(end) - len(state.questions) - 1)
+        if len(state.working) > room:
+            room = max(1, room - 1)  # a line says how many are left out
+    if state.working:
+        parts.append(_jobs(state.working[:room]))
+    if more := len(state.working) - min(room, len(state.working)):
+        parts.append(Text(f"  and {more} more jobs", style="dim"))
+    return Group(*parts, *end, *arms)
+
+
+def _in_a_line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _legend() -> Text:
+    text = Text("arms", style="dim")
+    for name, (sign, colour) in SIGNS.items():
+        text.append(f" {sign}", style=colour).append(f" {name}")
+    return text
 
 
 def _with_bar(state: State) -> Table:
@@ -118,28 +162,47 @@ def _failed(title: str, log: str) -> Text:
     return Text(f"  failed  {one_line(title)}: {one_line(log)}", style="red", overflow="ellipsis")
 
 
-def _questions(state: State) -> Table:
-    """Each question: its arms by state, and its key number once it is answered."""
-    table = Table.grid(padding=(0, 2))
-    for _ in range(3):
-        table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _questions(state: State, named: bool = False) -> RenderableType:
+    """Each question: its arms by state, and its key number once it is answered.
+
+    Args:
+        state: of the study.
+        named: whether the arms are named below their question, and not shown as signs.
+    """
+    lines: list[RenderableType] = []
     for one in state.questions:
         arms = [arm for arm in state.arms if arm.question == one.stem]
-        done = sum(arm.state == FINISHED for arm in arms)
-        marks = Text(f"{done} of {words.counted(len(arms), 'arm')}" if arms else "")
-        for name, colour in ((RUNNING, "cyan"), (FAILED, "red"), (NOT_RUN, "yellow")):
-            if some := sum(arm.state == name for arm in arms):
-                marks.append(f", {some} {name}", style=colour)
-        key = Text()
-        if one.answered:
-            key.append(one_line(one.key), style="bold").append(f" {one_line(one.key_name)}")
         number = one.stem.partition("_")[0].upper()
-        table.add_row(
-            Text("✓" if one.answered else " ", style="green"),
-            Text(f"{number} {ASKED[one.stem].title}"), marks, key,
-        )  # fmt: skip
-    return table
+        line = Text("✓ " if one.answered else "  ", style="green")
+        line.append(f"{number} {ASKED[one.stem].title}", style="default")
+        if arms:
+            done = sum(arm.state == FINISHED for arm in arms)
+            line.append(f"  {done} of {words.counted(len(arms), 'arm')}", style="default")
+        if one.answered:
+            line.append(f"  {one_line(one.key)}", style="bold default")
+            line.append(f" {one_line(one.key_name)}", style="default")
+        if not named:
+            line.append("  ").append(_signs(arms))
+        lines.append(line if named else _in_a_line(line))
+        for name, (sign, colour) in SIGNS.items():
+            if named and (labels := [one_line(arm.label) for arm in arms if arm.state == name]):
+                lines.append(Text(f"    {sign} {name}: {', '.join(labels)}", style=colour))
+    return Group(*lines)
+
+
+def _signs(arms: list[ArmState]) -> Text:
+    """A sign for each arm in its order; how many of each sign where there are many."""
+    text = Text()
+    if len(arms) <= MOST_SIGNS:
+        for arm in arms:
+            sign, colour = SIGNS[arm.state]
+            text.append(sign, style=colour)
+        return text
+    counts = Counter(arm.state for arm in arms)
+    for name, (sign, colour) in SIGNS.items():
+        if counts[name]:
+            text.append(f"{counts[name]}{sign} ", style=colour)
+    return text
 
 
 def drawn(what: RenderableType, width: int, colour: bool) -> list[str]:

@@ -308,7 +308,9 @@ def test_a_watch_that_is_ended_leaves_a_usable_terminal(
     watch_study(project)
     project.read(lambda: "Waiting for one to start" in project.screen())
     os.kill(project.processes[-1].pid, number)
-    assert project.finish() == (0 if number == signal.SIGINT else -number)
+    # In the middle of an import Python itself ends by SIGINT, though it was caught.
+    assert project.finish() in {signal.SIGKILL: (-9,), signal.SIGINT: (0, -2)}[number]
+    assert "Traceback" not in project.raw.decode()
     assert not re.search(r"\x1b\[\?|\x1b[78]", project.raw.decode())
 
 

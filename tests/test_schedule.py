@@ -62,6 +62,9 @@ def test_the_report_names_the_path_and_the_shares() -> None:
     assert "critical path:                      12 s (120% of that)" in said
     assert "  data 1 > train 10 > end 1" in said
     assert "made in several runs" in filled(DIAMOND, 2, float("nan"))
+    for nothing in ({}, made(Job("data", "data", 0.0))):
+        with pytest.raises(VitrailError, match="Snakemake has no note of its jobs here"):
+            filled(nothing, 2, 15.0)
 
 
 def test_a_summary_of_snakemake_is_read_with_the_logs(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_a_summary_of_snakemake_is_read_with_the_logs(tmp_path: Path) -> None:
         ("b.csv", "-", "train_x", "b.log", "a.csv,a.json,src.py", 'say "x', "ok", "no update"),
     ]
     text = "\n".join([HEAD, *map("\t".join, rows)]) + "\n"
-    found = schedule.read_summary(text, tmp_path, lambda rule: {"train_x": 7}.get(rule, 0))
+    found = schedule.read_summary(text, tmp_path.joinpath, lambda rule: {"train_x": 7}.get(rule, 0))
     assert found["a.log"] == Job("a.log", "first", 5.5, 2)
     assert found["b.log"] == Job("b.log", "train_x", 0.0, 1, 7, frozenset({"a.log"}))
 

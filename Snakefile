@@ -66,12 +66,16 @@ onstart:
 
 onsuccess:
     study_progress.end("finished")
-    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
+    study_cost.tell_of_snakemake(
+        Path(RESULTS, STUDY), CORES, workflow.executor_plugin.name
+    )
     study_ending.after_snakemake(STUDY, Path(RESULTS))
 
 
 onerror:
     study_progress.end("failed")
-    study_cost.tell_of_snakemake(Path(RESULTS, STUDY), CORES)
+    study_cost.tell_of_snakemake(
+        Path(RESULTS, STUDY), CORES, workflow.executor_plugin.name
+    )
     if lacking := study_places.shortage(Path(RESULTS)):
         print(lacking, file=sys.stderr)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from vitrail.config import STEMS, load
+from vitrail.errors import VitrailError, run_command
 from vitrail.runs import expand
 
 ROOT = Path(__file__).parents[1]
@@ -145,6 +146,29 @@ class Grown:
         return cost
 
 
+def copy_project(project: Path) -> None:
+    """The files of the project that git knows or does not ignore, in a folder of their own.
+
+    Raises:
+        VitrailError: git does not know this folder.
+    """
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        names = done.stdout.split("\0")
+    except OSError:  # no git
+        names = []
+    if "Snakefile" not in names:
+        raise VitrailError(
+            f"git does not list the files of {ROOT}, so that no copy of the project can be made to "
+            "measure in; run this in a checkout (git clone)"
+        )
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, project / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how planning grows with the runs.")
     parser.add_argument("runs", type=int, nargs="+")
@@ -157,14 +181,7 @@ def main() -> None:
     for runs in arguments.runs:
         with tempfile.TemporaryDirectory() as temporary:
             project = (arguments.folder or Path(temporary)) / f"vitrail-{runs}"
-            names = subprocess.run(
-                ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-                cwd=ROOT, capture_output=True, text=True, check=True,
-            ).stdout.split("\0")  # fmt: skip
-            for name in filter(None, names):
-                if (ROOT / name).is_file():
-                    (project / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(ROOT / name, project / name)
+            copy_project(project)
             study = Grown(project, runs, arguments.seeds)
             arms, number = study.count()
             costs = {"dry run": study.dry()}
@@ -182,4 +199,4 @@ def _shown(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

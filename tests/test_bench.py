@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vitrail.bench import contestants as who
 from vitrail.bench import loops, networks, table, turns
 from vitrail.bench.__main__ import csv_text
 from vitrail.bench.contestants import MOVES, Contestant, contestants
@@ -35,10 +38,10 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def mnist() -> Mnist:
-    """Noise in the shape of MNIST, enough for two batches."""
+    """Noise in the shape of MNIST, enough for seven batches: more than a turn is to read."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (200, 28, 28), dtype=np.uint8)
-    labels = rng.integers(0, 10, 200, dtype=np.uint8)
+    images = rng.integers(0, 256, (450, 28, 28), dtype=np.uint8)
+    labels = rng.integers(0, 10, 450, dtype=np.uint8)
     return Mnist(images, labels, images, labels)
 
 
@@ -98,6 +101,36 @@ def test_every_loop_trains(library: str, loop: str, config: dict[str, Any], mnis
     assert [name for name, old in before.items() if bool((after[name] == old).all())] == []
 
 
+@pytest.mark.parametrize(("library", "loop"), PAIRS)
+def test_a_turn_of_every_loop_does_the_work_that_it_is_asked_for(
+    library: str, loop: str, config: dict[str, Any], mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three updates from three whole batches, timed from one look at the clock to the next."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    asked = settings(config)
+    network = made(library, asked)
+    ticks = iter((100.0, 107.0))
+    monkeypatch.setattr(loops, "clock", lambda: next(ticks))
+    updates: list[Any] = []
+    sizes: list[int] = []
+
+    def seen(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if module.training:  # ours reads one image in the end
+            sizes.append(len(arguments[0] if arguments else named["pixel_values"]))
+
+    network.register_forward_pre_hook(seen, with_kwargs=True)
+    hook = register_optimizer_step_post_hook(lambda *_: updates.append(1))
+    try:
+        assert loops.LOOPS[loop](network, mnist, asked, 3) == 7.0
+    except Missing as error:
+        pytest.skip(f"{error} (make peers)")
+    finally:
+        hook.remove()
+    assert sizes == [asked["batch_size"]] * 3 and len(updates) == 3
+    assert next(ticks, None) is None
+
+
 def test_every_loop_sees_the_same_images(config: dict[str, Any], mnist: Mnist) -> None:
     """Torchvision's set is as long as ours, normalised alike, and moves its images."""
     asked = settings(config)
@@ -149,7 +182,112 @@ def test_all_take_part(config: dict[str, Any], mnist: Mnist) -> None:
     assert all(one.settings[name] == shared[name] for one in found for name in MOVES)
 
 
+def test_vit_s_takes_part_where_the_processor_multiplies_bf16(
+    config: dict[str, Any], mnist: Mnist
+) -> None:
+    """It has the parameters and products of timm's own ViT-S at these sizes."""
+    import timm
+
+    from vitrail.efficiency import count_parameters
+
+    small = [
+        one
+        for one in contestants(config["defaults"], mnist, bf16=True)
+        if one.task == "train ViT-S"
+    ]
+    assert [one.name for one in small] == list(table.LARGE)
+    asked = small[0].settings
+    named = timm.create_model(
+        "vit_small_patch16_224", img_size=28, patch_size=asked["patch_size"], in_chans=1,
+        num_classes=10,
+    )  # fmt: skip
+    assert asked["depth"] == len(named.blocks)
+    assert asked["num_heads"] == named.blocks[0].attn.num_heads
+    for one in small:
+        assert one.reason == "" and one.settings == asked and asked["precision"] == "bf16"
+        assert one.loop == "ours" and one.batches == who.VIT_S_STEPS
+        assert networks.cost(one.library, asked)[0] == count_parameters(named)
+
+
+def test_a_turn_of_training_begins_with_a_fresh_network(
+    config: dict[str, Any], mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And takes the steps that it is asked for, whoever's turn it is."""
+    built: list[str] = []
+    steps: list[int] = []
+    monkeypatch.setattr(who, "made", lambda library, _: built.append(library))
+    fake = {name: lambda *args: steps.append(args[3]) or 1.0 for name in loops.LOOPS}  # type: ignore[func-returns-value]
+    monkeypatch.setattr(who, "LOOPS", fake)
+    found = [one for one in contestants(config["defaults"], mnist, True) if one.task != "infer"]
+    for one in found:
+        assert one.turn(5) == one.turn(6) == 1.0
+    assert steps == [5, 6] * len(found)
+    assert built == [one.library for one in found for _ in range(2)]
+    assert {one.images for one in found if one.task == "train" and one.batch_size == 64} == {3200}
+
+
+def test_a_turn_of_inference_makes_the_calls_that_it_is_asked_for(
+    config: dict[str, Any], mnist: Mnist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each on the whole batch of each library, by the clock, without gradients or dropout."""
+    import torch
+
+    calls: list[tuple[str, int]] = []
+
+    class Counts(torch.nn.Module):
+        def __init__(self, library: str) -> None:
+            super().__init__()
+            self.library = library
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert torch.is_inference_mode_enabled() and not self.training
+            calls.append((self.library, len(images)))
+            return images
+
+    ticks = iter(range(1000))
+    monkeypatch.setattr(who, "made", lambda library, _: Counts(library))
+    monkeypatch.setattr(who, "clock", lambda: float(next(ticks)))
+    found = [one for one in contestants(config["defaults"], mnist, True) if one.task == "infer"]
+    for one in found:
+        assert one.turn(3) == one.turn(4) == 1.0  # two looks at the clock each
+    assert calls == [(one.library, one.batch_size) for one in found for _ in range(7)]
+    for size in who.BATCHES:
+        mine = [one for one in found if one.batch_size == size]
+        assert {one.batches for one in mine} == {who.BATCHES[size]} and len(mine) == len(LIBRARIES)
+
+
 # --- Turns and peak
+
+
+def test_seconds_are_those_that_the_core_gave() -> None:
+    clocks = {loops.clock, who.clock, turns.clock}
+    assert clocks == {time.process_time}
+
+
+def test_everything_is_computed_on_one_core() -> None:
+    """In a process of its own, which begins with two threads."""
+    code = (
+        "import os, torch\n"
+        "from vitrail.bench.turns import one_core\n"
+        "before = torch.get_num_threads()\n"
+        "pinned = one_core()\n"
+        "cores = len(os.sched_getaffinity(0)) if pinned else 1\n"
+        "print(before, torch.get_num_threads(), cores, pinned == hasattr(os, 'sched_setaffinity'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert done.stdout.split() == ["2", "1", "1", "True"]
+
+
+def test_the_share_of_the_core_is_that_of_the_process(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that sleeps leaves the core to others."""
+    monkeypatch.setattr(turns, "matrix_peak", lambda _: 1e9)
+    one = contestant("a", lambda _: time.sleep(0.5) or 1.0, config)  # type: ignore[func-returns-value]
+    assert turns.take_turns([one], 1)[1] < 0.5
 
 
 def contestant(
@@ -251,6 +389,24 @@ def test_the_tables_of_a_whole_measurement(config: dict[str, Any], mnist: Mnist)
         assert "vit-pytorch is not installed" in text and facts_in(text) == FACTS
     assert len(full.splitlines()) == len(made) + 6
     assert "**ours**, in our loop | 4,800 | 1.00 × as fast | " in short
+    assert "**ours**, in our loop: ViT-S in bf16 | this processor has no bf16 products |" in short
+
+
+def test_the_readme_shows_vit_s(config: dict[str, Any], mnist: Mnist) -> None:
+    """Two steps of 64 images in two and in four seconds, by its own name and size."""
+    found = contestants(config["defaults"], mnist, bf16=True)
+    for one in found:
+        one.seconds, one.parameters, one.macs = [0.5], 1000, 10**6
+    for one, seconds in zip(found[-10:-8], (2.0, 4.0), strict=True):
+        assert one.task == "train ViT-S"
+        one.seconds, one.parameters, one.macs = [seconds], 21_000_000, 10**9
+    short = table.readme_block(table.rows(found, {"fp32": [1e9], "bf16": [1e12]}), FACTS)
+    ours, timms = (line for line in short.splitlines() if "ViT-S" in line)
+    # 128 images of 6 GFLOP in 2 s are 384 GFLOP/s.
+    start = "| **ours**, in our loop: ViT-S in bf16 (21,000,000 parameters)"
+    assert ours == f"{start} | 64.0 | 1.00 × as fast | 38 % |  |  |"
+    start = "| timm, our loop: ViT-S in bf16 (21,000,000 parameters)"
+    assert timms == f"{start} | 32.0 | 2.00 × as fast | 19 % |  |  |"
 
 
 def facts_in(block: str) -> dict[str, str]:
@@ -262,7 +418,7 @@ def facts_in(block: str) -> dict[str, str]:
 
 def test_readme_and_page_hold_a_measurement_or_say_that_there_is_none() -> None:
     """One that was written by this version of the table: a clean commit, a machine, all rows."""
-    for name, least in (("README.md", 7), ("docs/benchmarks.md", 18)):
+    for name, least in (("README.md", 9), ("docs/benchmarks.md", 18)):
         text = (ROOT / name).read_text(encoding="utf-8")
         put_in(text, "", (table.BEGIN, table.END), name)
         if table.UNMEASURED in text:
@@ -312,8 +468,9 @@ def test_the_command_writes_both_pages_and_the_rows(
         one.turn, one.parameters, one.macs = lambda _: 0.5, 1000, 10**6
     monkeypatch.setattr(command, "load_mnist", lambda *_, **__: mnist)
     monkeypatch.setattr(command, "contestants", lambda *_: found)
-    monkeypatch.setattr(command, "one_core", lambda: True)
-    monkeypatch.setattr(command, "prepare", lambda _: None)
+    order: list[str] = []
+    monkeypatch.setattr(command, "one_core", lambda: order.append("one core") or True)
+    monkeypatch.setattr(command, "prepare", lambda _: order.append("prepare"))
     monkeypatch.setattr(turns, "matrix_peak", lambda _: 1e9)
     pages = [tmp_path / "README.md", tmp_path / "page.md"]
     for page in pages:
@@ -322,6 +479,7 @@ def test_the_command_writes_both_pages_and_the_rows(
     words += ["--readme", str(pages[0]), "--page", str(pages[1]), "--out", str(tmp_path / "b.csv")]
     monkeypatch.setattr(sys, "argv", words)
     command.main()
+    assert order == ["one core", "prepare"]
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert text.startswith(f"before\n{table.BEGIN}\n| ") and text.endswith("\nafter\n")
@@ -329,3 +487,8 @@ def test_the_command_writes_both_pages_and_the_rows(
     assert len((tmp_path / "b.csv").read_text().splitlines()) == 1 + len(found)
     said = capsys.readouterr().out
     assert "ViT-S, ours is left out: this processor has no bf16 products" in said
+    for share, told in ((0.5, True), (0.94, True), (0.96, False)):
+        monkeypatch.setattr(command, "take_turns", lambda *_, s=share: ({"fp32": [1e9]}, s))
+        command.main()
+        said = capsys.readouterr().out
+        assert (f"other programs took {1 - share:.0%} of the core" in said) == told

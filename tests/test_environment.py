@@ -136,7 +136,7 @@ def test_results_may_be_a_link_to_another_disk(mounts: None, stubbed: Project) -
 
 def test_a_full_disk_is_told_where_the_log_has_no_room(mounts: None, stubbed: Project) -> None:
     """And the same command goes on when there is room again."""
-    prepare = "mount -t tmpfs -o size=64k tmpfs results; head -c 60000 /dev/zero > results/fill"
+    prepare = "mount -t tmpfs -o size=128k tmpfs results; head -c 125000 /dev/zero > results/fill"
     go_on = f"if {PLAN}; then exit 3; fi\necho; echo AGAIN\nrm results/fill\n{PLAN}"
     done = in_project(stubbed, prepare, go_on)
     first, _, second = done.stdout.partition("AGAIN")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from vitrail.one_minute import together, train
 from vitrail.one_minute.networks import build
 from vitrail.one_minute.recipes import HELD_OUT, RECIPES
 from vitrail.one_minute.stream import HALVES, Stream, chosen, middle, normalised
-from vitrail.one_minute.together import Gradients, Meeting, size_of
+from vitrail.one_minute.together import Gradients, Meeting, same_everywhere, size_of
 from vitrail.one_minute.train import Order, arrays, fit, tensors
 
 ROOT = Path(__file__).parents[1]
@@ -161,6 +162,148 @@ def test_who_waits_in_vain_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         Meeting(2, 1).bring(0, torch.zeros(1))
 
 
+def test_weights_that_differ_are_seen() -> None:
+    """One number of one process, in two threads in place of processes."""
+    networks = [build(RECIPES["cnn"], 0) for _ in range(2)]
+    meeting = Meeting(2, size_of(networks[0]))
+    assert in_threads(lambda rank, mine: same_everywhere(networks[rank], mine, rank), meeting) == [
+        True,
+        True,
+    ]
+    with torch.no_grad():
+        networks[1][0].bias[3] += 1e-6  # type: ignore[index]
+    assert in_threads(lambda rank, mine: same_everywhere(networks[rank], mine, rank), meeting) == [
+        False,
+        False,
+    ]
+
+
+def in_threads(work: Callable[[int, Meeting], Any], meeting: Meeting) -> list[Any]:
+    """What both ranks give, or the error that they raise."""
+    found: list[Any] = [None, None]
+
+    def run(rank: int) -> None:
+        try:
+            found[rank] = work(rank, copy.copy(meeting))
+        except VitrailError as error:
+            found[rank] = str(error)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+@pytest.fixture
+def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where the test set is read, and leave torch as it was."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the test set was read")
+
+    monkeypatch.setattr(train, "read", refuse)
+    monkeypatch.setattr(train, "compute_repeatably", lambda: None)
+
+
+def test_unequal_weights_end_a_run(
+    data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_reading: None
+) -> None:
+    starts = [build(RECIPES["cnn"], seed) for seed in (0, 1)]
+    monkeypatch.setattr(train, "build", lambda *_: starts.pop())
+    order = Order(RECIPES["cnn"], 0, str(data_folder), steps=1)
+    meeting = Meeting(2, size_of(starts[0]))
+    said = in_threads(lambda rank, mine: train.work(rank, order, str(tmp_path), mine), meeting)
+    assert all("ended with different weights" in str(one) for one in said)
+
+
+def test_a_training_that_diverges_is_told_as_such(
+    data_folder: Path, tmp_path: Path, no_reading: None
+) -> None:
+    """Not as a fault of the memory, though a NaN differs from itself."""
+    recipe = replace(RECIPES["cnn"], learning_rate=float("inf"))
+    order = Order(recipe, 0, str(data_folder), steps=2, processes=1)
+    meeting = Meeting(1, size_of(build(recipe, 0)))
+    with pytest.raises(VitrailError, match="the training diverged"):
+        train.work(0, order, str(tmp_path), meeting)
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        ([(9, 59.9), (9, 60.01)], "ended after 60.01 of 60 seconds"),
+        ([(9, 60.01), (9, 59.9)], "ended after 60.01 of 60 seconds"),
+        ([(0, 0.0), (0, 0.0)], "no update ended within 60 seconds"),
+    ],
+)
+def test_a_run_over_its_time_is_refused_before_the_test_set_is_read(
+    spent: list[tuple[int, float]], told: str, data_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, no_reading: None,
+) -> None:  # fmt: skip
+    """Whichever process was late."""
+    order = Order(RECIPES["cnn"], 0, str(data_folder))
+    monkeypatch.setattr(
+        train,
+        "fit",
+        lambda network, stream, order, meeting, rank: train.Spent(*spent[rank], cpu_seconds=50.0),
+    )
+    meeting = Meeting(2, size_of(build(order.recipe, 0)))
+    said = in_threads(lambda rank, mine: train.work(rank, order, str(tmp_path), mine), meeting)
+    assert all(told in str(one) for one in said)
+    accepted = train.Spent(9, 60.0, 50.0)
+    train.accept(build(order.recipe, 0), accepted, order)
+    train.accept(build(order.recipe, 0), train.Spent(9, 99.0, 50.0), replace(order, steps=9))
+
+
+def test_the_latest_clock_ends_the_training_of_all() -> None:
+    """A process held up brings a late clock, and the other does not average it away."""
+    networks = [build(RECIPES["cnn"], 0) for _ in range(2)]
+    meeting = Meeting(2, size_of(networks[0]))
+
+    def work(rank: int, mine: Meeting) -> float:
+        gradients = Gradients(networks[rank], mine, rank)
+        gradients.buffer.fill_(rank)
+        share = gradients.average((0.2, 1.1)[rank])
+        assert gradients.buffer[:-1].unique().tolist() == [0.5]
+        return share
+
+    assert in_threads(work, meeting) == [pytest.approx(1.1)] * 2
+
+
+# --- Seeds
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_another_seed_is_another_start(name: str) -> None:
+    """In every weight matrix; and the same seed is the same start."""
+    first, again, other = (build(RECIPES[name], seed) for seed in (3, 3, 4))
+    for one, same, changed in zip(*(n.parameters() for n in (first, again, other)), strict=True):
+        assert torch.equal(one, same)
+        assert one.ndim < 2 or not torch.equal(one, changed)
+
+
+def test_another_seed_moves_the_same_images_otherwise(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """As does the other half of a batch."""
+    images = digits[0][:8]
+    moved = [stream(digits, seed=seed)._moved(images, half) for seed in (3, 4) for half in (0, 1)]
+    assert torch.equal(moved[0], stream(digits, seed=3)._moved(images, 0))
+    assert not [(a, b) for a in range(4) for b in range(a) if torch.equal(moved[a], moved[b])]
+
+
+def test_reading_is_without_dropout() -> None:
+    class Probe(torch.nn.Module):
+        """Ten logits that show whether it is training."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return F.one_hot(torch.full((len(images),), int(self.training)), 10).float()
+
+    found = train.read(Probe().train(), torch.zeros(4, 1, 28, 28), torch.zeros(4).long(), 28)
+    assert found["errors"] == 0
+
+
 # --- The batches
 
 
@@ -224,9 +367,9 @@ class Clock:
 def test_the_time_ends_a_training_and_a_late_gradient_is_dropped(
     digits: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of a second each: nine fit into 9.9 seconds, and the tenth comes too late."""
+    """Steps of a second: the gradient of the eleventh is there after 10.5 seconds, too late."""
     rates = []
-    monkeypatch.setattr(train.time, "perf_counter", Clock(1.0))
+    monkeypatch.setattr(train.time, "perf_counter", Clock(0.5))  # looked at twice in a step
     monkeypatch.setattr(train, "set_rates", lambda _, share: rates.append(share))
     network = build(RECIPES["vit"], 0)
     updates = []
@@ -238,7 +381,8 @@ def test_the_time_ends_a_training_and_a_late_gradient_is_dropped(
     spent = fit(
         network, stream(digits), Order(RECIPES["vit"], 0, "", 10.0, processes=1), Meeting(1, 0)
     )
-    assert spent.steps == len(updates) == len(rates) == 9
+    assert spent.steps == len(updates) == len(rates) == 10
+    assert spent.seconds == 10.0  # when the last update had ended, not when the time was over
     falling = rates[1:]
     assert falling == sorted(falling, reverse=True) and 0 < falling[-1] < 0.15
 

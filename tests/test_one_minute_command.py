@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -59,11 +58,69 @@ def test_settings_are_changed_by_name() -> None:
         ("batch_size=127", "has to be even"),
         ("warmup=1", "below 1"),
         ("crop=28", "both have to be the same"),
+        ("optimizer=foo", "optimizer is 'foo' and has to be one of adamw, sgd, muon, lion"),
+        ("learning_rate=-1", "learning_rate has to be a number from 1e-09 to 1000"),
+        ("learning_rate=0", "learning_rate has to be a number from 1e-09 to 1000"),
+        ("matrix_learning_rate=NaN", "has to be a number from"),
+        ("weight_decay=-0.1", "has to be a number from 0 to 1000"),
+        ("rotation=1e9", "has to be a number from 0 to 180"),
+        ("translation=-1", "has to be a number from 0 to 28"),
+        ("scaling=1", "has to be a number from 0 to 0.99"),
+        ("network.depth=-1", "has to be a number from 1 to 100"),
+        ("network.pos_embed_std=-1", "has to be a number from 0 to 1000"),
     ],
 )
 def test_settings_that_make_no_sense_are_told_in_a_sentence(word: str, told: str) -> None:
     with pytest.raises(VitrailError, match=re.escape(told)):
         changed(RECIPES["vit"], [word])
+
+
+def test_muon_needs_blocks() -> None:
+    assert changed(RECIPES["cnn"], ["optimizer=lion"]).optimizer == "lion"
+    with pytest.raises(VitrailError, match=r"small CNN.*has none; choose one of adamw, sgd, lion"):
+        changed(RECIPES["cnn"], ["optimizer=muon"])
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("num_heads=5", "num_heads 5 does not divide the width 64"),
+        ("num_heads=0", "num_heads must be positive"),
+        ("patch_size=5", "patch_size 5 does not divide img_size 24"),
+        ("patch_size=0", "cannot be trained with these settings"),
+        ("embed_dim=-64", "cannot be trained with these settings"),
+        ("mlp_ratio=-2", "cannot be trained with these settings"),
+        ("patch_embed=lineal", "cannot be trained with these settings"),
+        ("global_pool=token", "reads the class token"),
+        ("in_chans=3", "cannot be trained with these settings"),
+        ("num_classes=9", "gives (9,) numbers for an image"),
+    ],
+)
+def test_networks_that_cannot_be_are_told_before_any_training(
+    word: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "run", lambda order: pytest.fail("it was trained"))
+    words = ["--models", "vit", "--set", f"network.{word}"]
+    with pytest.raises(VitrailError, match=re.escape(told)):
+        command.measure(command.parse(words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--validation", "--models vit --seeds 0", "--models vit cnn", "--seeds 0 1 2 3",
+        "--steps 5", "--seconds 59", "--processes 1", "--set batch_size=64", "--out other.json",
+    ],
+)  # fmt: skip
+def test_other_options_leave_the_record_alone(words: str) -> None:
+    arguments = command.parse(words.split())
+    assert not arguments.record and arguments.out != table.RUNS
+
+
+def test_the_record_is_made_without_options_or_resumed() -> None:
+    for words in ("", "--resume", "--seeds 4 3 2 1 0", "--models cnn_tuned cnn vit"):
+        arguments = command.parse(words.split())
+        assert arguments.record and arguments.out == table.RUNS
 
 
 def test_one_core_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +141,7 @@ def made(**change: Any) -> dict[str, Any]:
         "training_images": 60_000, "read_images": 10_000, "read": "test", "parameters": 1234,
         "images": 300_000, "seconds": 60.0,
     }  # fmt: skip
-    errors = {"vit": (80, 90, 100), "cnn": (120, 110, 130), "cnn_tuned": (99, 98, 97)}
+    errors = {"vit": (80, 90, 100, 90, 90), "cnn": (120,) * 5, "cnn_tuned": (99,) * 5}
     return {
         "hardware": "A | machine", "cores": 2, "torch": "2.0", "commit": "0123abc", "seconds": 60.0,
         "steps": 0, "processes": 2, "recipes": {name: asdict(RECIPES[name]) for name in errors},
@@ -127,9 +184,10 @@ def test_runs_that_are_there_are_kept_on_demand_if_they_were_made_alike(tmp_path
 def test_the_table_says_what_the_runs_say() -> None:
     text = table.table(made())
     assert (
-        "| ViT, ours | 1,234 | **99.10 ± 0.25** | 80, 90, 100 | 5,000 | 100 to 102 of 120 |" in text
+        "| ViT, ours | 1,234 | **99.10 ± 0.09** | 80, 90, 100, 90, 90 | 5,000 "
+        "| 100 to 104 of 120 |" in text
     )
-    assert "3 seeds each" in text and "60 seconds" in text and "`0123abc`, clean" in text
+    assert "5 seeds each" in text and "60 seconds" in text and "`0123abc`, clean" in text
     assert "last 5,000" in table.table(
         made(runs=[{**run, "read": "validation"} for run in made()["runs"]])
     )
@@ -145,18 +203,72 @@ def test_the_readme_takes_runs_against_the_clock_on_the_test_set_alone(
         table.block(made(recipes={name: {} for name in RECIPES}))
 
 
-def test_the_block_of_the_readme_is_replaced(tmp_path: Path) -> None:
-    readme, file = tmp_path / "README.md", tmp_path / "runs.json"
-    file.write_text(json.dumps(made()))
-    readme.write_text(f"# A\n{table.BEGIN}\nold\n{table.END}\nrest\n")
-    words = [sys.executable, "-m", "vitrail.one_minute.table", "--runs", str(file)]
-    done = subprocess.run(
-        [*words, "--readme", str(readme)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    text = readme.read_text()
+def fewer(**wanted: Any) -> list[dict[str, Any]]:
+    """The made runs but those with these values."""
+    return [run for run in made()["runs"] if any(run[key] != wanted[key] for key in wanted)]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seconds": 1.0}, "60 seconds and 2 processes"),
+        ({"processes": 1}, "60 seconds and 2 processes"),
+        ({"runs": fewer(seed=4)}, "seeds 0 to 4"),
+        ({"runs": fewer(seed=4, model="cnn")}, "seeds 0 to 4"),
+        ({"runs": fewer(model="cnn_tuned")}, "3 networks"),
+        ({"runs": [*made()["runs"], made()["runs"][0]]}, "these runs are others"),
+        (
+            {"runs": [{**run, "seconds": 60.5} for run in made()["runs"]]},
+            "15 of the runs took more",
+        ),
+    ],
+)
+def test_the_readme_takes_the_whole_record_alone(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(VitrailError, match=told):
+        table.block(made(**change))
+
+
+def run_main(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Path:
+    """The command with made runs, in a folder of its own; its README."""
+    rows = {(run["model"], run["seed"]): run for run in made()["runs"]}
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(
+        runs,
+        "run",
+        lambda order: {
+            **rows[names[order.recipe.label], order.seed], "start_up_seconds": 3.0, "loss": 0.03,
+        },
+    )  # fmt: skip
+    names = {recipe.label: name for name, recipe in RECIPES.items()}
+    monkeypatch.setattr(runs, "cores", lambda: 2)
+    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: None)
+    monkeypatch.setattr(sys, "argv", ["minute", *words])
+    readme = folder / "README.md"
+    if not readme.exists():
+        readme.write_text(f"# A\n{table.BEGIN}\nold\n{table.END}\nrest\n")
+    command.main()
+    return readme
+
+
+def test_the_command_writes_the_record_into_the_readme_and_a_trial_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = run_main(tmp_path, monkeypatch).read_text()
     assert text.startswith(f"# A\n{table.BEGIN}\n| |") and text.endswith("\nrest\n")
-    assert "old" not in text and "99.10 ± 0.25" in text
+    assert "old" not in text and "99.10 ± 0.09" in text
+    record = (tmp_path / table.RUNS).read_text()
+    assert run_main(tmp_path, monkeypatch, "--models", "vit", "--seeds", "0").read_text() == text
+    assert (tmp_path / table.RUNS).read_text() == record
+    assert len(json.loads((tmp_path / command.TRIED).read_text())["runs"]) == 1
+
+
+def test_a_readme_without_marks_is_told_before_minutes_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(VitrailError, match="should hold the lines"):
+        run_main(tmp_path, monkeypatch)
+    assert not (tmp_path / table.RUNS).exists()
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

@@ -71,7 +71,15 @@ def test_a_limit_that_was_asked_for_is_kept(tmp_path: Path) -> None:
     assert "dropped: False" in snakemake(tmp_path, *more)
 
 
-@pytest.mark.parametrize("scheduler", [SimpleNamespace(), SimpleNamespace(job_rate_limiter=None)])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        SimpleNamespace(),
+        SimpleNamespace(job_rate_limiter=None),
+        SimpleNamespace(job_rate_limiter=SimpleNamespace(per_span=100, span=1)),
+    ],
+    ids=["no such thing", "no limit", "other names"],
+)
 def test_a_snakemake_without_a_limit_is_left_alone(scheduler: Any) -> None:
     assert not drop_rate_limit(scheduler)
 

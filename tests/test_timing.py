@@ -41,7 +41,7 @@ TINY = {
     "model": MODEL,
     "repeats": 4,
     "min_seconds": 1e-4,
-    "max_seconds": 5.0,
+    "max_seconds": 30.0,
     "device": "cpu",
 }
 

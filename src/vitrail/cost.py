@@ -19,8 +19,10 @@ _WHEN = re.compile(
     re.MULTILINE,
 )
 _STEPS = re.compile(r"^vitrail: ([\d.]+) core-seconds in its steps$", re.MULTILINE)
+_CLUSTER = re.compile(r"^vitrail: its steps were jobs of (.+)$", re.MULTILINE)
 # Where the log of a study keeps what Snakemake itself cost, below results/<study>.
 SNAKEMAKE = Path("logs", "snakemake.log")
+HERE = "local"  # Snakemake's name of the executor that runs jobs on its own machine
 
 _started: list[float] = []  # core-seconds of this process when its work began
 
@@ -81,7 +83,7 @@ def end_soon() -> None:
         gc.freeze()
 
 
-def tell_of_snakemake(folder: Path, cores: int) -> None:
+def tell_of_snakemake(folder: Path, cores: int, executor: str = HERE) -> None:
     """Add to the study's log what this Snakemake has cost: itself, and apart all its steps.
 
     Its own process is left out of what its steps tell. Nothing is said where the folder cannot
@@ -90,12 +92,15 @@ def tell_of_snakemake(folder: Path, cores: int) -> None:
     Args:
         folder: ``results/<study>``.
         cores: that it had.
+        executor: Snakemake's name of what ran its jobs.
     """
     used, log = os.times(), folder / SNAKEMAKE
     told = _lines(_own(), str(cores))
     told += (
         f"\nvitrail: {used.children_user + used.children_system:.2f} core-seconds in its steps\n"
     )
+    if executor not in (HERE, "touch"):
+        told += f"vitrail: its steps were jobs of {executor}\n"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as stream:
@@ -147,3 +152,24 @@ def spans(log: Path) -> list[tuple[float, float, int]]:
 def in_steps(log: Path) -> float:
     """Core-seconds of everything that the Snakemakes of this log have started."""
     return sum(map(float, _STEPS.findall(log.read_text(encoding="utf-8"))))
+
+
+def cluster(log: Path) -> str:
+    """What ran the steps of a Snakemake of this log elsewhere, such as slurm; empty if none did."""
+    found = _CLUSTER.search(log.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def in_one_run(folder: Path) -> bool:
+    """Whether a single Snakemake has made all that there is of a study.
+
+    One that was killed has told nothing. But what it has made is older than the next one.
+
+    Args:
+        folder: ``results/<study>``.
+    """
+    runs = spans(folder / SNAKEMAKE)
+    logs = (log for log in (folder / "logs").rglob("*.log") if log != folder / SNAKEMAKE)
+    # Times are told to a hundredth of a second, and two clocks of the system may differ by more.
+    earliest = min((one.begun for one in told(logs) if one.begun == one.begun), default=math.inf)
+    return len(runs) == 1 and earliest >= runs[0][0] - 1

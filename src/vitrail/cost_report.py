@@ -17,7 +17,7 @@ import pandas as pd
 
 from vitrail import jobs, schedule, stages
 from vitrail.config import load
-from vitrail.cost import SNAKEMAKE, in_steps, spans, told_by
+from vitrail.cost import SNAKEMAKE, cluster, in_one_run, in_steps, spans, told_by
 from vitrail.errors import VitrailError, run_command
 from vitrail.intact import vouched
 from vitrail.planning import plan_study
@@ -29,13 +29,21 @@ EVALUATION = "evaluation"
 OTHER = "shells, steps that ended early"
 # What a study is run for; the rest is the pipeline's own cost.
 WORK = (TRAINING, TIMING)
+# What no file tells apart: the shares are a little kinder than the truth.
+WITHIN = """\
+training: with what pretraining evaluates, and all of learning thresholds but its start
+timing: with the memory, the imports and the accuracies that the clocks look at as well"""
+SEVERAL = f"""\
+made in several runs: the logs have the last run of each step, so that "{OTHER}"
+has the earlier ones as well; "{ITSELF}" lacks each Snakemake that was killed
+"""
 
 
 def by_kind(folder: Path, runs: pd.DataFrame) -> dict[str, float]:
     """Core-seconds by what they were spent on, the largest first.
 
-    The start of every process is told apart from its work. Of a training process the seconds
-    that it has measured itself count as training and as evaluation, at the share of a core that
+    The start of every process is told apart from its work. Of training and timing the seconds that
+    a process has measured itself count as such, or as evaluation, at the share of a core that
     it had; the rest went into reading images and writing files.
 
     Args:
@@ -43,12 +51,17 @@ def by_kind(folder: Path, runs: pd.DataFrame) -> dict[str, float]:
         runs: ``runs.csv``.
 
     Raises:
-        VitrailError: a step of this study has not told what it took.
+        VitrailError: a step of this study has not told what it took, or ran on a cluster.
     """
     table, log = stages.costs(folder, runs, last=True), folder / SNAKEMAKE
     lacking = table.loc[table["seconds"].isna(), "stage"].tolist()
     itself = told_by(log) if log.exists() else None
-    if lacking or itself is None:
+    if itself is not None and (where := cluster(log)):
+        raise VitrailError(
+            f"steps of {folder} were jobs of {where}, on cores that no log tells, each with a "
+            "Snakemake of its own; what a study costs can be told of a run on one machine"
+        )
+    if lacking or itself is None or not spans(log):
         raise VitrailError(
             f"{folder} does not tell what it cost ({', '.join(lacking) or ITSELF}): it was run by "
             "an older version or is not finished; run the study again in an empty folder"
@@ -58,14 +71,14 @@ def by_kind(folder: Path, runs: pd.DataFrame) -> dict[str, float]:
     for row in table.to_dict("records"):
         work, kind = row["core_seconds"] - row["starting"], row["kind"]
         spent[STARTING] += row["starting"]
-        if kind != TRAINING or math.isnan(row["inside"]):
+        if kind not in WORK or math.isnan(row["inside"]):
             spent[kind] = spent.get(kind, 0.0) + work
             continue
         # On a busy machine a process has less than a core.
         rate = row["core_seconds"] / max(row["seconds"], 1e-9)
         inside = min(row["inside"] * rate, work)
         share = trained.get(row["stage"], row["inside"]) / max(row["inside"], 1e-9)
-        spent[TRAINING] += inside * share
+        spent[kind] += inside * share
         spent[EVALUATION] += inside * (1 - share)
         spent[LOADING] += work - inside
     spent[ITSELF] = itself.core_seconds
@@ -96,12 +109,22 @@ def kinds_table(spent: dict[str, float]) -> str:
         "",
         f"neither training nor timing: {own:.1%}"
         f" (without the evaluation of networks {own - spent[EVALUATION] / whole:.1%})",
+        WITHIN,
     ]
     return "\n".join(lines)
 
 
 def filled(known: dict[str, schedule.Job], cores: int, wall: float) -> str:
-    """How long the run took, and how long it could not but take."""
+    """How long the run took, and how long it could not but take.
+
+    Raises:
+        VitrailError: nothing is known of its jobs.
+    """
+    if not any(job.seconds for job in known.values()):
+        raise VitrailError(
+            "how the study filled its cores cannot be told: Snakemake has no note of its jobs here "
+            "(.snakemake/metadata), as where results were copied; ask in the folder of the run"
+        )
     path = schedule.critical_path(known)
     chain = sum(job.seconds for job in path)
     shared = sum(job.work for job in known.values()) / cores
@@ -134,16 +157,20 @@ def main() -> None:
     if not (folder / "runs.csv").exists():
         raise VitrailError(f"{folder / 'runs.csv'} is missing; run the study first")
     runs = pd.read_csv(vouched(folder / "runs.csv"), keep_default_na=False)
-    spent = by_kind(folder, runs)
-    priorities = jobs.priorities(plan_study(config, ROOT).plan)
-    summary = schedule.ask_snakemake(arguments.config, ROOT)
-    known = schedule.read_summary(summary, Path(), lambda rule: priorities.get(rule, 0))
-    (begun, ended, cores), *more = spans(folder / SNAKEMAKE)
-    print(f"vitrail: study {config['study']}, {len(known)} jobs\n")
-    print(kinds_table(spent))
-    print()
+    spent, (*_, (begun, ended, cores)) = by_kind(folder, runs), spans(folder / SNAKEMAKE)
+    alone = in_one_run(folder)
+    print(f"vitrail: study {config['study']}\n")
     # Of a study that was killed or changed meanwhile, a part was made in each of several runs.
-    print(filled(known, cores, math.nan if more else ended - begun))
+    if not alone:
+        print(SEVERAL)
+    print(kinds_table(spent), end="\n\n")
+    priorities = jobs.priorities(plan_study(config, ROOT).plan)
+    known = schedule.read_summary(
+        schedule.ask_snakemake(arguments.config, ROOT),
+        lambda log: arguments.results / Path(log).relative_to("results"),
+        lambda rule: priorities.get(rule, 0),
+    )
+    print(filled(known, cores, ended - begun if alone else math.nan))
 
 
 if __name__ == "__main__":

@@ -143,14 +143,16 @@ def ask_snakemake(files: list[Path], root: Path) -> str:
     return done.stdout
 
 
-def read_summary(text: str, root: Path, priority: Callable[[str], int]) -> dict[str, Job]:
+def read_summary(
+    text: str, place: Callable[[str], Path], priority: Callable[[str], int]
+) -> dict[str, Job]:
     """The jobs whose logs tell how long they took, by their log, and what each waited for.
 
     A job that has not told (`vitrail.cost`) takes no time here.
 
     Args:
         text: of ``snakemake --detailed-summary``.
-        root: the folder that Snakemake ran in.
+        place: where a log is that Snakemake names.
         priority: of a rule by its name.
     """
     rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -164,7 +166,7 @@ def read_summary(text: str, root: Path, priority: Callable[[str], int]) -> dict[
             needs[log] |= found - {log, "-"}
     jobs = {}
     for log, rule in rules.items():
-        told = told_by(root / log) if (root / log).exists() else None
+        told = told_by(place(log)) if place(log).exists() else None
         timed = told is not None and told.seconds == told.seconds  # not NaN
         jobs[log] = Job(
             log,

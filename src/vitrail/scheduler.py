@@ -23,7 +23,9 @@ def drop_rate_limit(scheduler: Any) -> bool:
         Whether there was a limit to drop; another Snakemake may have none.
     """
     limit = getattr(scheduler, "job_rate_limiter", None)
-    if limit is None or (limit.max_jobs, limit.timespan) != DEFAULT:
+    # Another Snakemake may name them otherwise: what is not known is left alone.
+    asked = getattr(limit, "max_jobs", None), getattr(limit, "timespan", None)
+    if asked != DEFAULT:
         return False
     scheduler.job_rate_limiter = None
     return True

@@ -15,7 +15,7 @@ from vitrail.opening import ASKED
 from vitrail.questions.answer import markdown_table
 
 # What a stage is for; the work of the first two is what a study is run for.
-TRAINING, TIMING = "training", "timing"
+TRAINING, TIMING, MEMORY = "training", "timing", "metering memory"
 
 
 class Stage(NamedTuple):
@@ -43,7 +43,7 @@ BEFORE = (
 AFTER = (
     Stage("Timing attention", TIMING, ("timing.log",), "timing/env.json"),
     Stage("Computing a network in every way", TIMING, ("execution.log",), "execution/env.json"),
-    Stage("Memory of training steps", TIMING, ("step_memory.log",)),
+    Stage("Memory of training steps", MEMORY, ("step_memory.log",)),
     Stage("Timing ViT-S on images of several sizes", TIMING, ("input_seconds.log",)),
     Stage("Learning thresholds of tokens", TRAINING, ("thresholds_*.log",)),
     Stage("Comparing ways to fewer tokens", "evaluation", ("reduction.log",)),

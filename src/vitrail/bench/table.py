@@ -26,6 +26,7 @@ SHOWN = {
     ),
     "timm in our loop": ("timm `VisionTransformer`, our loop", ""),
 }  # fmt: skip
+LARGE = {"ViT-S, ours": "**ours**, in our loop", "ViT-S, timm in our loop": "timm, our loop"}
 FACTS = (
     "One core of {hardware} ({cores} cores{pinned}), {rounds} rounds in turns, in seconds that the "
     "core gave to the process; torch {torch}, timm {timm}, vit-pytorch {vit_pytorch}, transformers "
@@ -67,7 +68,7 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def readme_block(made: Sequence[Row], facts: dict[str, str]) -> str:
-    """The short table between its marks: who trains and infers how fast."""
+    """The short table between its marks: who trains and infers how fast, then ViT-S."""
     train = {row["name"]: row for row in made if row["task"] == "train"}
     infer = {(row["name"], row["batch_size"]): row for row in made if row["task"] == "infer"}
     ours = train["ours"]
@@ -85,6 +86,15 @@ def readme_block(made: Sequence[Row], facts: dict[str, str]) -> str:
         lines.append(
             f"| {words} | {_rate(row)} | {_times(row)} | {_percent(row)} | {' | '.join(pair)} |"
         )
+    large = {row["name"]: row for row in made if row["task"] == "train ViT-S"}
+    for name, who in LARGE.items():
+        row = large[name]
+        words = f"{who}: ViT-S in {row['precision']}"
+        if row["reason"]:
+            lines.append(f"| {words} | {row['reason']} | | | | |")
+            continue
+        words = f"{words} ({row['parameters']:,} parameters)"
+        lines.append(f"| {words} | {_rate(row)} | {_times(row)} | {_percent(row)} |  |  |")
     return "\n".join([BEGIN, *lines, "", FACTS.format_map(facts), END])
 
 

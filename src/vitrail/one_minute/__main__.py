@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, write_json
+from vitrail.files import read_json, write_json, write_text
 from vitrail.one_minute.recipes import RECIPES, changed
-from vitrail.one_minute.table import RUNS
+from vitrail.one_minute.table import BEGIN, END, PROCESSES, RUNS, SECONDS, SEEDS, block, table
+from vitrail.readme import put_in
 
 SHORTEST = 0.5  # seconds; a tenth is kept for the last update
+TRIED = RUNS.with_name("tried.json")  # runs with other options than those of the record
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -26,8 +28,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         prog="python -m vitrail.one_minute", description="Train from scratch for one minute."
     )
     parser.add_argument("--models", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each training")
     parser.add_argument(
         "--steps", type=int, default=0,
         help="count updates instead of seconds: the same bits each time, on one machine",
@@ -40,14 +42,24 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         "--set", nargs="+", default=[], metavar="NAME=VALUE", dest="changes",
         help="other settings than the recipe's, as matrix_learning_rate=0.01 network.depth=3",
     )  # fmt: skip
-    parser.add_argument("--processes", type=int, default=2, choices=(1, 2))
+    parser.add_argument("--processes", type=int, default=PROCESSES, choices=(1, 2))
     parser.add_argument(
         "--resume", action="store_true",
         help="keep the runs that stand in the file of --out already and make the others",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, default=Path("results/data"))
-    parser.add_argument("--out", type=Path, default=RUNS)
+    parser.add_argument(
+        "--out", type=Path,
+        help=f"{RUNS} for the runs that the README shows, {TRIED} for those with other options",
+    )  # fmt: skip
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     arguments = parser.parse_args(words)
+    # What the README shows: all of it, and nothing else, so that no trial replaces the record.
+    asked = (set(arguments.models), set(arguments.seeds), arguments.seconds, arguments.processes)
+    arguments.record = asked == (set(RECIPES), set(SEEDS), SECONDS, PROCESSES) and not (
+        arguments.steps or arguments.validation or arguments.changes or arguments.out
+    )
+    arguments.out = arguments.out or (RUNS if arguments.record else TRIED)
     if not SHORTEST <= arguments.seconds < float("inf"):
         raise VitrailError(
             f"--seconds is {arguments.seconds:g} and has to be a number from {SHORTEST} on"
@@ -67,11 +79,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from vitrail.data import load_mnist
     from vitrail.device import commit, cpu_name
+    from vitrail.one_minute import networks
     from vitrail.one_minute.runs import check, run
     from vitrail.one_minute.train import Order
 
     recipes = dict(RECIPES)
     recipes |= {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
+    for name in arguments.models:
+        networks.check(recipes[name])
     check(arguments.processes)
     load_mnist(arguments.data, verify=True)  # here, where a fault is told in one sentence
     found: dict[str, Any] = {
@@ -134,11 +149,15 @@ def kept(file: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command line."""
-    from vitrail.one_minute.table import table
-
     arguments = parse()
+    if arguments.record:  # before minutes are spent
+        put_in(arguments.readme.read_text(encoding="utf-8"), "", (BEGIN, END))
     found = measure(arguments)
     print(f"\n{table(found)}\n\nvitrail: every run stands in {arguments.out}")
+    if arguments.record:
+        page = arguments.readme.read_text(encoding="utf-8")
+        write_text(arguments.readme, put_in(page, block(found), (BEGIN, END)))
+        print(f"vitrail: {arguments.readme} shows them")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from torch import Tensor, nn
 
+from vitrail.errors import VitrailError
 from vitrail.model import VisionTransformer
 from vitrail.one_minute.recipes import Recipe
+from vitrail.optimizers import make_optimizers
 from vitrail.settings import NUM_CLASSES
 
 
@@ -40,3 +44,25 @@ def build(recipe: Recipe, seed: int) -> nn.Module:
     """The network of a recipe at its start, which depends on the seed alone."""
     torch.manual_seed(seed)
     return VisionTransformer(**recipe.network) if recipe.network else TutorialCnn()
+
+
+def check(recipe: Recipe) -> None:
+    """Make sure that the network of a recipe can be built, reads its images and can be trained.
+
+    Raises:
+        VitrailError: it cannot; in the words of the part that refuses.
+    """
+    try:
+        network = build(recipe, 0)
+        logits = network(torch.zeros(2, 1, recipe.crop, recipe.crop))
+        make_optimizers(network, asdict(recipe))
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise VitrailError(
+            f"--set: {recipe.label} cannot be trained with these settings ({said}); change them"
+        ) from error
+    if logits.shape != (2, NUM_CLASSES):
+        raise VitrailError(
+            f"--set: {recipe.label} gives {tuple(logits.shape[1:])} numbers for an image with "
+            f"these settings, and a digit needs {NUM_CLASSES}; leave num_classes as it is"
+        )

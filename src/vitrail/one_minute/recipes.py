@@ -14,6 +14,18 @@ from vitrail.errors import VitrailError
 from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 
 HELD_OUT = 5_000  # the last training images, on which the settings were chosen
+OPTIMIZERS = ("adamw", "sgd", "muon", "lion")
+# Setting: its lowest and highest value.
+BOUNDS = {
+    "learning_rate": (1e-9, 1e3),
+    "matrix_learning_rate": (1e-9, 1e3),
+    "weight_decay": (0, 1e3),
+    "rotation": (0, 180),
+    "translation": (0, IMAGE_SIZE),
+    "scaling": (0, 0.99),
+    "network.depth": (1, 100),
+    "network.pos_embed_std": (0, 1e3),
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,9 @@ def changed(recipe: Recipe, words: list[str]) -> Recipe:
     """A recipe with other settings, each as `name=value`; `network.depth=3` for the ViT's.
 
     Raises:
-        VitrailError: no such setting, or a value of another kind.
+        VitrailError: no such setting, a value of another kind, or one that makes no sense.
+            Whether the parts of a network fit together only building it tells, see
+            `networks.check`.
     """
     settings = asdict(recipe)
     for word in words:
@@ -122,8 +136,20 @@ def changed(recipe: Recipe, words: list[str]) -> Recipe:
         kinds = (int, float) if isinstance(old, float) else (type(old),)
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(old, bool):
             raise VitrailError(f"--set {word}: {name} is {old!r}, and {text!r} is of another kind")
+        low, high = BOUNDS.get(name, (float("-inf"), float("inf")))
+        if isinstance(value, (int, float)) and not low <= value <= high:  # NaN is in no bounds
+            raise VitrailError(f"--set {word}: {name} has to be a number from {low:g} to {high:g}")
         there[inner] = value
     new = Recipe(**settings)
+    if new.optimizer not in OPTIMIZERS:
+        raise VitrailError(
+            f"optimizer is {new.optimizer!r} and has to be one of {', '.join(OPTIMIZERS)}"
+        )
+    if new.optimizer == "muon" and not new.network:
+        raise VitrailError(
+            "optimizer muon works on the matrices of transformer blocks, and "
+            f"{new.label} has none; choose one of adamw, sgd, lion"
+        )
     if new.batch_size < 2 or new.batch_size % 2:
         raise VitrailError(
             f"batch_size is {new.batch_size} and has to be even: a half for each process"

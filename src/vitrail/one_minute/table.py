@@ -1,25 +1,18 @@
-"""The runs as a table, on the terminal and in the README.
-
-    python -m vitrail.one_minute.table
-
-writes what ``make minute`` left into README.md, between its two marks.
-"""
+"""The runs as a table, on the terminal and in the README, between its two marks."""
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vitrail.analysis import estimate
 from vitrail.commit import commit_words
-from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, write_text
+from vitrail.errors import VitrailError
 from vitrail.one_minute.recipes import RECIPES
-from vitrail.readme import put_in
 
 RUNS = Path("results/one_minute/runs.json")
+SECONDS, SEEDS, PROCESSES = 60.0, (0, 1, 2, 3, 4), 2  # of the runs that the README shows
 BEGIN, END = "<!-- minute: begin -->", "<!-- minute: end -->"
 HEAD = (
     "| | Parameters | {read} accuracy (%) | Errors, seed by seed | Images/s | CPU-seconds |\n"
@@ -29,7 +22,7 @@ ROW = "| {label} | {parameters} | **{accuracy}** | {errors} | {speed} | {cpu} |"
 FACTS = (
     "{n} seeds each, mean and 95 % interval; {images} training images, {length}, {processes} of "
     "one thread. {read_of} Measured on {hardware} ({cores} cores), torch {torch}, at commit "
-    "{commit}. Written by `python -m vitrail.one_minute.table`."
+    "{commit}. Written by `make minute`."
 )
 READS = {
     "test": "The test set is read once, after the last step.",
@@ -89,28 +82,21 @@ def block(found: dict[str, Any]) -> str:
             f"{RUNS} holds runs by --steps or --validation, and the README shows runs against the "
             "clock that were read on the test set; run `make minute` without these options first"
         )
-    shown = {run["model"] for run in found["runs"]}
-    if any(found["recipes"][name] != asdict(RECIPES[name]) for name in shown):
+    there = sorted((run["model"], run["seed"]) for run in found["runs"])
+    asked = sorted((name, seed) for name in RECIPES for seed in SEEDS)
+    if there != asked or (found["seconds"], found["processes"]) != (SECONDS, PROCESSES):
+        raise VitrailError(
+            f"the README shows {len(RECIPES)} networks with seeds {SEEDS[0]} to {SEEDS[-1]}, "
+            f"{SECONDS:g} seconds and {PROCESSES} processes, and these runs are others; run "
+            "`make minute` without options"
+        )
+    if late := [run for run in found["runs"] if run["seconds"] > SECONDS]:
+        raise VitrailError(
+            f"{len(late)} of the runs took more than {SECONDS:g} seconds; run `make minute` again"
+        )
+    if any(found["recipes"][name] != asdict(RECIPES[name]) for name in RECIPES):
         raise VitrailError(
             f"{RUNS} was made with other recipes than those of vitrail.one_minute.recipes; run "
             "`make minute` without --set first"
         )
     return f"{BEGIN}\n{table(found)}\n{END}"
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Write the runs of a minute into README.md.")
-    parser.add_argument("--runs", type=Path, default=RUNS)
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
-    arguments = parser.parse_args()
-    if not arguments.runs.is_file():
-        raise VitrailError(f"{arguments.runs} is missing; run `make minute` first")
-    new = block(read_json(arguments.runs))
-    text = arguments.readme.read_text(encoding="utf-8")
-    write_text(arguments.readme, put_in(text, new, (BEGIN, END)))
-    print(f"vitrail: {arguments.readme} shows the runs of {arguments.runs}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -2,7 +2,8 @@
 
 They meet in memory that they share: each writes its values into a row of its own, waits for the
 others and reads all rows. All gradients lie in one buffer, so that a step is one meeting; the
-clock travels with it. Over gloo the same took four times as long (docs/one_minute.md).
+clock travels with it, and the latest one counts. Over gloo the same took four times as long
+(docs/one_minute.md).
 """
 
 from __future__ import annotations
@@ -76,14 +77,17 @@ class Gradients:
         self.buffer.zero_()
 
     def average(self, share: float) -> float:
-        """Average the gradients and the share of the training that has passed; the latter back.
+        """Average the gradients; the share of the training that has passed, by the latest clock.
 
-        Every process gets the same bits, so that all take the same step and end together.
+        Every process gets the same bits, so that all take the same step and end together. A
+        process that was held up brings a late clock, which ends the training for all.
         """
         self.buffer[-1] = share
-        if self.meeting.processes > 1:
-            torch.mean(self.meeting.bring(self.rank, self.buffer), dim=0, out=self.buffer)
-        return self.buffer[-1].item()
+        if self.meeting.processes == 1:
+            return self.buffer[-1].item()
+        rows = self.meeting.bring(self.rank, self.buffer)
+        torch.mean(rows, dim=0, out=self.buffer)
+        return rows[:, -1].max().item()
 
 
 def size_of(network: nn.Module) -> int:

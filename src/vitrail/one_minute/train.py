@@ -46,7 +46,7 @@ class Order:
 
 @dataclass
 class Spent:
-    """What a training took, in this process."""
+    """What a training took, in this process; `seconds` until its last update had ended."""
 
     steps: int
     seconds: float
@@ -64,6 +64,7 @@ def fit(network: nn.Module, stream: Stream, order: Order, meeting: Meeting, rank
     gradients = Gradients(network, meeting, rank)
     gradients.average(0.0)  # nobody's clock starts before all are there
     started, used, done = time.perf_counter(), time.process_time(), 0
+    ended = started
     while not order.steps or done < order.steps:
         images, labels = next(stream)
         gradients.clear()
@@ -75,8 +76,8 @@ def fit(network: nn.Module, stream: Stream, order: Order, meeting: Meeting, rank
         set_rates(optimizers, recipe.rate(share))
         for optimizer in optimizers:
             optimizer.step()
-        done += 1
-    return Spent(done, time.perf_counter() - started, time.process_time() - used)
+        done, ended = done + 1, time.perf_counter()
+    return Spent(done, ended - started, time.process_time() - used)
 
 
 def arrays(mnist: Mnist, validation: bool) -> tuple[Any, Any, Any, Any]:
@@ -112,11 +113,36 @@ def read(network: nn.Module, images: Tensor, labels: Tensor, crop: int) -> dict[
     }
 
 
+def accept(network: nn.Module, spent: Spent, order: Order) -> None:
+    """Refuse a training that is not what was asked for, before the test set is read.
+
+    Raises:
+        VitrailError: its weights are no numbers, no update fitted into the time, or the last one
+            ended too late.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise VitrailError(
+            "the training diverged: its weights are no numbers any more; choose lower rates with "
+            "--set learning_rate=... matrix_learning_rate=..."
+        )
+    if not spent.steps:
+        raise VitrailError(
+            f"no update ended within {order.seconds:g} seconds; give more with --seconds, or let "
+            "other programs rest"
+        )
+    if not order.steps and spent.seconds > order.seconds:
+        raise VitrailError(
+            f"the last update ended after {spent.seconds:.2f} of {order.seconds:g} seconds, since "
+            "this machine held a process up; the run does not count and nothing was read: run the "
+            "same command again with --resume, when other programs rest"
+        )
+
+
 def work(rank: int, order: Order, folder: str, meeting: Meeting) -> None:
     """One process of a run; the first leaves `result.json` and `model.safetensors` in the folder.
 
     Raises:
-        VitrailError: the processes do not hold the same network in the end.
+        VitrailError: the processes do not hold the same network in the end, or see `accept`.
     """
     begun = time.perf_counter()
     compute_repeatably()
@@ -126,7 +152,9 @@ def work(rank: int, order: Order, folder: str, meeting: Meeting) -> None:
     stream = Stream(*tensors(images, labels), order.recipe, order.seed, halves)
     start_up = time.perf_counter() - begun
     spent = fit(network, stream, order, meeting, rank)
-    cpu_seconds = meeting.bring(rank, torch.tensor([spent.cpu_seconds])).sum().item()
+    both = meeting.bring(rank, torch.tensor([spent.cpu_seconds, spent.seconds]))
+    cpu_seconds, spent.seconds = both[:, 0].sum().item(), both[:, 1].max().item()
+    accept(network, spent, order)
     if not same_everywhere(network, meeting, rank):
         raise VitrailError(
             "the two processes ended with different weights, so one of them computed something "

@@ -25,6 +25,7 @@ SMALL, WHOLE = 25, 100  # per cent of a GPU
 UNIT = 5  # per cent that a lock stands for
 LOCKS = 64  # of a GPU: it can be asked for more than there is of it
 _held: list[int] = []  # open files: closing one would give its lock back
+_chosen: dict[tuple[str, ...], int] = {}  # by the names of the GPUs
 
 
 def expected(device: str) -> str:
@@ -65,6 +66,9 @@ def planned(device: str, settings: Iterable[Settings] = ()) -> int:
 def take(names: Sequence[str], wanted: int, folder: Path | None = None) -> int:
     """Hold so many per cent of the GPU that is least taken, until this process ends.
 
+    A process computes on one GPU: asked again, it gets the same one and holds no more of it. Its
+    own locks would send it to another.
+
     Args:
         names: of the GPUs, the same in every process that can see them.
         wanted: per cent of one of them.
@@ -75,6 +79,12 @@ def take(names: Sequence[str], wanted: int, folder: Path | None = None) -> int:
     """
     if len(names) < 2:
         return 0
+    if tuple(names) not in _chosen:
+        _chosen[tuple(names)] = _least_taken(names, wanted, folder)
+    return _chosen[tuple(names)]
+
+
+def _least_taken(names: Sequence[str], wanted: int, folder: Path | None) -> int:
     folder = folder or Path(tempfile.gettempdir()) / f"vitrail-gpus-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vitrail.machine import GPU_MEMORY, MEMORY
+
 MIB = 2**20
 Call = Callable[[], object]
 
@@ -71,9 +73,12 @@ def peak_mib(call: Call, device: torch.device) -> float:
     return peak / MIB
 
 
-def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a call failed for want of memory; the CPU's allocator has no class for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether a call failed for want of memory; most libraries have only words for that."""
+    words = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        part in words for part in (*GPU_MEMORY, *MEMORY)
+    )
 
 
 def page_faults() -> int | None:

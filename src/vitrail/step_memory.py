@@ -48,7 +48,7 @@ def step_mib(settings: Settings, mnist: Mnist, device: torch.device) -> float:
     optimiser's state, the images of the steps, and what a network that grows gains.
     """
     settings = in_full(shortened(settings))
-    # The faster precision is found by the clock, whose answer may change from run to run.
+    # On every machine the same: which one is faster depends on the hardware.
     precision = "fp32" if settings["precision"] == "auto" else settings["precision"]
     torch.manual_seed(0)
     # Memory does not depend on the values of the weights.

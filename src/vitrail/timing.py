@@ -28,6 +28,8 @@ import argparse
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,8 @@ def measure(settings: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure every cell that the settings ask for; see `timing_settings.DEFAULTS`.
 
     Returns the table (COLUMNS) and all samples (SAMPLE_COLUMNS). A cell that needs more
-    memory than `memory_gib` is not run: its row has no figures but a `reason`.
+    memory than `memory_gib` is not run, and one whose memory ends is out, at whatever point it
+    does: their rows have no figures but a `reason`.
 
     Raises:
         VitrailError: when a setting is wrong; the key is named.
@@ -83,7 +86,9 @@ def measure(settings: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
         for cell in tqdm(found, desc="memory", mininterval=2):
             if cell.single is not None and not cell.reason:
                 torch.set_num_threads(cell.threads)
-                cell.peak = peak_mib(cell.single, device)
+                with _failing(cell):
+                    cell.single()  # makes its input, which does not count
+                    cell.peak = peak_mib(cell.single, device)
     finally:
         torch.set_num_threads(threads_before)
     return _table(found), _sample_table(found)
@@ -97,19 +102,25 @@ def _prepare(cell: Cell, settings: dict[str, Any], device: torch.device) -> None
             f"memory_gib allows {settings['memory_gib']:g}"
         )
         return
-    try:
+    with _failing(cell):
         once = seconds_per_call(cell.call, 1, device)
         if once < settings["max_seconds"] / 5:  # the first call may have been a slow one
             once = min(seconds_per_call(cell.call, 1, device) for _ in range(2))
-    except RuntimeError as error:
+        once = max(once, 1e-7)  # a clock too coarse to see the call
+        cell.inner = math.ceil(settings["min_seconds"] / once)
+        affordable = int(settings["max_seconds"] / (once * cell.inner))
+        cell.repeats = max(LEAST_REPEATS, min(settings["repeats"], affordable))
+
+
+@contextmanager
+def _failing(cell: Cell) -> Iterator[None]:
+    """Want of memory becomes the reason of the row; a bug keeps its traceback."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
-        cell.reason = "the device ran out of memory"
-        return
-    once = max(once, 1e-7)  # a clock too coarse to see the call
-    cell.inner = math.ceil(settings["min_seconds"] / once)
-    affordable = int(settings["max_seconds"] / (once * cell.inner))
-    cell.repeats = max(LEAST_REPEATS, min(settings["repeats"], affordable))
+        cell.fail("the device ran out of memory")
 
 
 def _sample(cells: list[Cell], device: torch.device) -> None:
@@ -124,12 +135,15 @@ def _sample(cells: list[Cell], device: torch.device) -> None:
     ]
     faults = dict.fromkeys(map(id, cells), 0)
     for cell in tqdm(turns, desc="samples", mininterval=2):
+        if cell.reason:
+            continue
         torch.set_num_threads(cell.threads)
-        if cell.inner > 1:
-            cell.call()  # the cell before has left its own data in the caches
-        before = page_faults()
-        cell.seconds.append(seconds_per_call(cell.call, cell.inner, device) / cell.batch_size)
-        faults[id(cell)] += (page_faults() or 0) - (before or 0)
+        with _failing(cell):
+            if cell.inner > 1:
+                cell.call()  # the cell before has left its own data in the caches
+            before = page_faults()
+            cell.seconds.append(seconds_per_call(cell.call, cell.inner, device) / cell.batch_size)
+            faults[id(cell)] += (page_faults() or 0) - (before or 0)
     for cell in cells:
         if cell.seconds and page_faults() is not None:
             cell.faults = faults[id(cell)] / (cell.repeats * cell.inner)

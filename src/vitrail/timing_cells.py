@@ -10,7 +10,8 @@ A cell is one combination of what, variant, pass, threads and size:
 - `model`: the base ViT with one patch size.
 
 Calls of every length hold about as many tokens, so that the linear layers multiply matrices
-of one shape and a call's fixed cost weighs alike at every length.
+of one shape and a call's fixed cost weighs alike at every length. Inputs, and weights on the
+device, come with the first call that needs them: where memory ends there, that cell has a reason.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -59,6 +60,24 @@ class Cell:
     def needed_gib(self) -> float:
         """Estimate of the memory that the N x N matrices take, in float32."""
         return self.matrices * self.n**2 * self.num_heads * self.batch_size * 4 / 2**30
+
+    def fail(self, reason: str) -> None:
+        """Keep the row, without figures."""
+        self.reason, self.inner, self.repeats = reason, 0, 0
+        self.seconds, self.peak, self.faults = [], math.nan, math.nan
+
+
+class Later:
+    """A call that `make` gives when it is first made."""
+
+    def __init__(self, make: Callable[..., Call], *given: object) -> None:
+        self.make = partial(make, *given)
+        self.made: Call | None = None
+
+    def __call__(self) -> object:
+        if self.made is None:
+            self.made = self.make()
+        return self.made()
 
 
 class LinearPart(nn.Module):
@@ -100,35 +119,35 @@ def _of_width(
     width: dict[str, Any], settings: dict[str, Any], device: torch.device
 ) -> Iterator[Cell]:
     d, heads, ratio = width["embed_dim"], width["num_heads"], settings["mlp_ratio"]
-    block = Block(d, heads, ratio, fused_attn=True).to(device)
+    block = Block(d, heads, ratio, fused_attn=True)
     timed: list[tuple[str, str, nn.Module, Callable[[int, int], int], int]] = [
-        ("attention", name, variant.build(d, heads).to(device), variant.macs, variant.matrices)
+        ("attention", name, variant.build(d, heads), variant.macs, variant.matrices)
         for name, variant in VARIANTS.items()
     ]
     timed.append(("block", "fused", block, partial(block_macs, r=ratio), 0))
     counts = _counts(width["threads"], device)
     for n in settings["tokens"]:
         batch = max(1, settings["tokens_per_call"] // n)
-        x = torch.randn(batch, n, d, device=device)
+        x = _inputs(batch, n, d, device=device)
         for threads in counts:
             for mode in width["passes"] if threads == counts[0] else ["forward"]:
                 for what, name, module, macs, matrices in timed:
                     yield Cell(
                         *(what, name, mode, threads, n, d, heads, None, batch, macs(n, d)),
                         matrices,
-                        pass_of(module, x, mode),
-                        pass_of(module, x[:1], mode)
+                        Later(_passing, module, x, mode),
+                        Later(_passing, module, x, mode, 1)
                         if threads == counts[0] and what == "attention"
                         else None,
                     )
         first = ("forward", counts[0], n, d, heads, None, batch)
         linear_macs = block_macs(n, d, ratio) - 2 * n**2 * d
-        yield Cell("linear", "", *first, linear_macs, 0, pass_of(LinearPart(block), x, "forward"))
-        heads_of_x = [part.detach() for part in block.attn.split_heads(x)]
+        linear = Later(_passing, LinearPart(block), x, "forward")
+        yield Cell("linear", "", *first, linear_macs, 0, linear)
         for name, variant in VARIANTS.items():
             if variant.products is not None:
                 macs = variant.macs(n, d) - attention_macs(n, d) + 2 * n**2 * d
-                call = _without_gradients(variant.products, *heads_of_x)
+                call = Later(_multiplying, variant.products, block, x)
                 yield Cell("products", name, *first, macs, variant.matrices, call)
 
 
@@ -137,17 +156,17 @@ def _of_other_kinds(
 ) -> Iterator[Cell]:
     """One forward cell per kind and length that fits it."""
     d, heads, threads = width["embed_dim"], width["num_heads"], width["threads"][0]
-    modules = {name: kind.build(d, heads).to(device) for name, kind in OTHER_KINDS.items()}
+    modules = {name: kind.build(d, heads) for name, kind in OTHER_KINDS.items()}
     for n in settings["tokens"]:
         batch = max(1, settings["tokens_per_call"] // n)
-        x = torch.randn(batch, n, d, device=device)
+        x = _inputs(batch, n, d, device=device)
         for name, kind in OTHER_KINDS.items():
             if kind.fits(n):
                 yield Cell(
                     *("attention", name, "forward", threads, n, d, heads, None, batch),
                     *(kind.macs(n, d, heads), 0),
-                    pass_of(modules[name], x, "forward"),
-                    pass_of(modules[name], x[:1], "forward"),
+                    Later(_passing, modules[name], x, "forward"),
+                    Later(_passing, modules[name], x, "forward", 1),
                 )
 
 
@@ -157,10 +176,10 @@ def _of_model(settings: dict[str, Any], device: torch.device) -> Iterator[Cell]:
     sizes = {key: model[key] for key in inspect.signature(vit_macs).parameters if key in model}
     counts = _counts(settings["threads"], device)
     for patch in settings["patch_sizes"]:
-        vit = VisionTransformer(**model, patch_size=patch).to(device)
+        vit = VisionTransformer(**model, patch_size=patch)
         n = token_count(model["img_size"], patch, class_token=model["class_token"])
         batch = max(1, settings["tokens_per_call"] // n)
-        x = torch.randn(batch, model["in_chans"], *vit.patch_embed.img_size, device=device)
+        x = _inputs(batch, model["in_chans"], *vit.patch_embed.img_size, device=device)
         macs = vit_macs(**sizes, patch_size=patch)["total"]
         for threads in counts:
             for mode in settings["passes"]:
@@ -169,9 +188,27 @@ def _of_model(settings: dict[str, Any], device: torch.device) -> Iterator[Cell]:
                 yield Cell(
                     *("model", variant, mode, threads, n, model["embed_dim"], model["num_heads"]),
                     *(patch, batch, macs, 0 if variant == "fused" else 2 + kept),
-                    pass_of(vit, x, mode),
-                    pass_of(vit, x[:1], mode) if threads == counts[0] else None,
+                    Later(_passing, vit, x, mode),
+                    Later(_passing, vit, x, mode, 1) if threads == counts[0] else None,
                 )
+
+
+def _inputs(*shape: int, device: torch.device) -> Callable[[], Tensor]:
+    """Random inputs on the device, made once for all that ask."""
+    return cache(partial(torch.randn, *shape, device=device))
+
+
+def _passing(
+    module: nn.Module, x: Callable[[], Tensor], mode: str, sequences: int | None = None
+) -> Call:
+    """`pass_of` the module, on the device of its input, and the first sequences or all."""
+    return pass_of(module.to(x().device), x()[:sequences], mode)
+
+
+def _multiplying(products: Callable[..., object], block: Block, x: Callable[[], Tensor]) -> Call:
+    """What lies between the projections of a block, of its heads (B, H, N, d_k)."""
+    heads = block.to(x().device).attn.split_heads(x())
+    return _without_gradients(products, *(part.detach() for part in heads))
 
 
 def pass_of(module: nn.Module, x: Tensor, mode: str) -> Call:

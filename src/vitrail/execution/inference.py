@@ -18,6 +18,7 @@ from vitrail.execution.ways import (
     Logits,
     Unavailable,
     Way,
+    failing,
     set_up,
     with_attention,
     with_compiled_blocks,
@@ -107,10 +108,11 @@ def measure_inference(
     seen = batch_size * len(batches)
     for way in ways:
         if way.results:
-            logits = torch.cat(way.results[: len(batches)])
-            way.results = [[logits]]
-            way.images = seen
-            _, way.accuracy = score(logits, labels[:seen])
+            with failing(way):
+                logits = torch.cat(way.results[: len(batches)])
+                way.results = [[logits]]
+                way.images = seen
+                _, way.accuracy = score(logits, labels[:seen])
     return ways
 
 

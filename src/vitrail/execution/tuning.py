@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitrail.data import Mnist
 from vitrail.efficiency import count_parameters
 from vitrail.execution.rounds import read_memory, take_turns
-from vitrail.execution.ways import Unavailable, Way, loss_gradients, set_up, trainable
+from vitrail.execution.ways import Unavailable, Way, failing, loss_gradients, set_up, trainable
 from vitrail.settings import IMAGE_SIZE, NUM_CLASSES
 from vitrail.train import logits_of, pixels, score
 from vitrail.weights import AGAIN, create_pretrained
@@ -59,10 +59,13 @@ def measure_tuning(
         way.results = []  # gradients of different parameters: nothing to compare
         way.reason = way.reason or missing
         if weights and not way.reason:
-            network = build(way.name, settings, weights).to(images.device)
-            test = slice(settings["batch_size"] * settings["rounds"])
-            way.images = len(mnist.test_labels[test])
-            way.accuracy = tuned_accuracy(network, RATES[way.name], mnist, settings, weights, test)
+            with failing(way):
+                network = build(way.name, settings, weights).to(images.device)
+                test = slice(settings["batch_size"] * settings["rounds"])
+                way.images = len(mnist.test_labels[test])
+                way.accuracy = tuned_accuracy(
+                    network, RATES[way.name], mnist, settings, weights, test
+                )
     return ways
 
 

@@ -52,8 +52,8 @@ class Way:
     def fail(self, reason: str) -> None:
         """Keep the row, without figures."""
         self.step, self.reason = None, reason
-        self.setup_seconds = self.peak_mib = math.nan
-        self.seconds, self.results = [], []
+        self.setup_seconds = self.peak_mib = self.accuracy = math.nan
+        self.seconds, self.results, self.images = [], [], 0
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def failing(way: Way) -> Iterator[None]:
         yield
     except Unavailable as error:
         way.fail(str(error))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         reason = compiler_failed(error) or (
             "the device ran out of memory" if ran_out_of_memory(error) else ""
         )
@@ -72,7 +72,7 @@ def failing(way: Way) -> Iterator[None]:
         way.fail(reason)
 
 
-def compiler_failed(error: RuntimeError) -> str:
+def compiler_failed(error: Exception) -> str:
     """What an error of `torch.compile` says; empty for another error."""
     from torch._dynamo.exc import BackendCompilerFailed
 

@@ -66,7 +66,8 @@ def forward(
     x = vit.embed(images)  # (B, N, D)
     batch, n, _ = x.shape
     size, alive = x.new_ones(batch, n), x.new_ones(batch, n)
-    patches = x.new_ones(n).index_fill(0, torch.tensor([0]), 0)  # all but the class token
+    patches = x.new_ones(n)
+    patches[0] = 0  # all but the class token
     attended, left = [], []
     for layer, block in enumerate(vit.blocks):
         block = cast(Block, block)

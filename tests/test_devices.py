@@ -10,17 +10,24 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch._dynamo  # before functions of torch are played: it wants the real ones
+from torch import Tensor
 
-from vitrail import device, gpus, meters
+from vitrail import device, gpus, meters, timing
+from vitrail.data import Mnist
 from vitrail.errors import VitrailError
+from vitrail.execution import __main__ as execution
+from vitrail.execution import measure
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 CALLED_BROKEN = (
     "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).\n"
     "Please update your GPU driver"
 )
+MNIST = Mnist(*[np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.uint8)] * 2)
 
 
 @pytest.fixture
@@ -313,6 +320,54 @@ def test_a_process_takes_the_gpu_that_is_left(played: Any, monkeypatch: pytest.M
     chosen = played(cuda=2)
     assert device.pick_device("cuda", 25) == torch.device("cuda", 1)
     assert asked == [(["GPU-0", "GPU-1"], 25)] and chosen == [torch.device("cuda", 1)]
+
+
+@pytest.fixture
+def two_gpus(played: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Two GPUs, real locks, and a process that has taken none of them yet."""
+    held: list[int] = []
+    monkeypatch.setattr(gpus.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(gpus, "_held", held)
+    monkeypatch.setattr(gpus, "_chosen", {})
+    played(cuda=2)
+    yield held
+    for file in held:
+        os.close(file)
+
+
+def test_a_process_that_asks_again_keeps_its_gpu(two_gpus: Any) -> None:
+    picked = [device.pick_device("cuda", percent) for percent in (gpus.WHOLE, gpus.WHOLE, 25)]
+    assert picked == [torch.device("cuda", 0)] * 3
+    assert len(two_gpus) == gpus.WHOLE // gpus.UNIT  # and holds no more of it
+
+
+def test_the_machine_that_a_timing_notes_is_the_measured_one(
+    two_gpus: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[torch.device] = []
+    monkeypatch.setattr(timing, "environment", lambda device: seen.append(device) or {})
+    monkeypatch.setattr(timing, "cells", lambda _, device: seen.append(device) or iter([]))
+    timing.write_timing({"device": "cuda"}, tmp_path / "out.csv", tmp_path / "env.json")
+    assert seen == [torch.device("cuda", 0)] * 2
+
+
+def test_the_machine_that_execution_notes_is_the_measured_one(
+    two_gpus: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+    network = SimpleNamespace(to=lambda device: seen.append(device))
+    monkeypatch.setattr(execution, "environment", lambda device: seen.append(device) or {})
+    monkeypatch.setattr(execution, "load_mnist", lambda *_, **__: MNIST)
+    monkeypatch.setattr(execution, "keep_freed_memory", lambda: False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as before")  # the command sets it
+    monkeypatch.setattr(measure, "trained", lambda _: (network, {}))
+    monkeypatch.setattr(measure, "pixels", lambda *given: seen.append(given[2]))
+    monkeypatch.setattr(Tensor, "to", lambda self, device: seen.append(device))
+    for group in ("inference", "training", "tuning"):
+        monkeypatch.setattr(measure, f"measure_{group}", lambda *_: [])
+    outputs = tmp_path / "ways.csv", tmp_path / "env.json"
+    execution.write_ways(tmp_path, tmp_path, {"device": "cuda"}, None, *outputs)
+    assert len(seen) == 8 and set(seen) == {torch.device("cuda", 0)}
 
 
 # --- What is planned

@@ -169,6 +169,14 @@ def test_nothing_wants_to_leave_the_machine(
         pytest.skip(f"only Python's own connections were watched: {study.unsealed}")
 
 
+def test_torch_compile_works_in_a_path_with_a_blank(study: Study) -> None:
+    assert " " in str(study.project)
+    ways = study.table("execution/ways.csv")
+    compiled = [row for row in ways if row["name"] == "compile"]
+    assert compiled
+    assert not [row["reason"] for row in compiled if "compile failed" in row["reason"]]
+
+
 def test_nothing_is_written_among_the_sources(study: Study) -> None:
     ours = {path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()}
     for path in study.project.rglob("*"):

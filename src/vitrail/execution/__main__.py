@@ -38,11 +38,18 @@ def write_ways(
     mnist = load_mnist(data, verify=True)
     begin = time.perf_counter()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".execution.", dir=out.parent, ignore_cleanup_errors=True
-    ) as folder:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=".execution.", dir=out.parent, ignore_cleanup_errors=True
+        ) as folder,
+        # Not beside the results: PyTorch tells the compiler this path without quotes, and that
+        # of a project may hold a blank.
+        tempfile.TemporaryDirectory(
+            prefix="vitrail.compiled.", ignore_cleanup_errors=True
+        ) as compiled,
+    ):
         # An empty cache: the set-up of torch.compile is that of a first run.
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "compiled")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled
         ways = measure(run, mnist, settings, weights, Path(folder))
     facts |= {
         "threads": 1,

@@ -10,6 +10,7 @@ left out: their files are made empty, and `snakemake --touch` takes note of them
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import shutil
@@ -70,6 +71,18 @@ def grown(runs: int, seeds: int = SEEDS) -> dict[str, Any]:
     }
 
 
+# Between the two, a small process: Linux counts to the peak of a program what the process was
+# that it was started from, and a test process may hold gigabytes.
+LAUNCHER = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[2:])
+_, status, used = os.wait4(process.pid, 0)
+code = os.waitstatus_to_exitcode(status)
+with open(sys.argv[1], "w") as told:
+    json.dump([code, used.ru_utime + used.ru_stime, used.ru_maxrss], told)
+"""
+
+
 def snakemake(folder: Path, *arguments: str) -> tuple[Cost, str]:
     """Snakemake in a folder: what it took and what it said."""
     return measured(folder, sys.executable, "-m", "snakemake", "--cores", "2", *arguments)
@@ -84,19 +97,19 @@ def measured(folder: Path, *command: str) -> tuple[Cost, str]:
     hidden = ("MAKELEVEL", "VITRAIL_MAKE", "MLFLOW_TRACKING_URI")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment["PYTHONPATH"] = str(ROOT / "src")  # a copy of the project puts its own first
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile("r") as told:
         begun = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        _, status, used = os.wait4(process.pid, 0)
+        subprocess.run(
+            [sys.executable, "-c", LAUNCHER, told.name, *command],
+            cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, check=True,
+        )  # fmt: skip
         seconds = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
+        code, core_seconds, kib = json.loads(told.read())
         output.seek(0)
         said = output.read().decode(errors="replace")
-    if process.returncode:
+    if code:
         raise RuntimeError(f"{' '.join(command)} failed: {said[-2000:]}")
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024), said
+    return Cost(seconds, core_seconds, kib / 1024), said
 
 
 class Grown:

@@ -140,10 +140,15 @@ class Cluster:
 
     def jobs(self, *states: str) -> dict[str, list[str]]:
         """Job ids with state, node, comment and times restarted."""
+        ends = (20, 40, 60, 66, 266)  # of the columns; any of them may be empty
         form = "jobid:20,state:20,nodelist:20,restartcnt:6,comment:200"
         wanted = ",".join(states) or "all"
         lines = self.ask("squeue", "--noheader", f"--states={wanted}", "--Format", form)
-        return {line.split()[0]: line.split()[1:] for line in lines.splitlines()}
+        rows = [
+            [line[at:end].strip() for at, end in zip((0, *ends), ends, strict=False)]
+            for line in lines.splitlines()
+        ]
+        return {number: about for number, *about in rows}
 
     def ask(self, *command: str) -> str:
         done = subprocess.run(

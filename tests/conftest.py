@@ -57,6 +57,20 @@ def config() -> dict[str, Any]:
     return load([ROOT / "config" / "default.yaml"])
 
 
+@pytest.fixture
+def small(config: dict[str, Any]) -> Any:
+    """A function that gives the settings of a small arm of 30 steps."""
+
+    from vitrail.settings import relevant
+
+    def made(**changes: Any) -> dict[str, Any]:
+        asked = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500}
+        asked |= {"validation": 100, "epochs": 2, "batch_size": 32, "evaluations": 3}
+        return relevant({**config["defaults"], **asked, **changes})
+
+    return made
+
+
 def sources() -> list[str]:
     """The files of the project that git would keep, or all where git is not there."""
     command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]

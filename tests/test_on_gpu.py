@@ -23,7 +23,7 @@ from test_resume import METHODS
 from vitrail import meters, train
 from vitrail.data import Mnist
 from vitrail.device import compute_repeatably, faster_precision, pick_device, sent
-from vitrail.settings import arm_id, relevant, run_id
+from vitrail.settings import arm_id, run_id
 
 Settings = dict[str, Any]
 CPU = torch.device("cpu")
@@ -43,18 +43,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     compute_repeatably(device)
     yield device
     torch.use_deterministic_algorithms(before)
-
-
-@pytest.fixture
-def small(config: Settings) -> Any:
-    """A function that gives the settings of a small arm of 30 steps."""
-
-    def made(**changes: Any) -> Settings:
-        asked = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500}
-        asked |= {"validation": 100, "epochs": 2, "batch_size": 32, "evaluations": 3}
-        return relevant({**config["defaults"], **asked, **changes})
-
-    return made
 
 
 @pytest.mark.parametrize("method", METHODS)

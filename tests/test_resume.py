@@ -15,7 +15,7 @@ from vitrail.data import Mnist
 from vitrail.pretraining.learn import learn
 from vitrail.pretraining.recipe import read_recipe
 from vitrail.resume import Unfinished
-from vitrail.settings import relevant, steps_of
+from vitrail.settings import steps_of
 
 Settings = dict[str, Any]
 CPU = torch.device("cpu")
@@ -61,18 +61,6 @@ METHODS: dict[str, Settings] = {
         "optimizer": "adamw",
     },
 }  # fmt: skip
-
-
-@pytest.fixture
-def small(config: Settings) -> Any:
-    """A function that gives the settings of a small arm of 30 steps."""
-
-    def made(**changes: Any) -> Settings:
-        asked = {"embed_dim": 16, "depth": 2, "num_heads": 2, "train_size": 500}
-        asked |= {"validation": 100, "epochs": 2, "batch_size": 32, "evaluations": 3}
-        return relevant({**config["defaults"], **asked, **changes})
-
-    return made
 
 
 def bits(network: nn.Module) -> dict[str, bytes]:

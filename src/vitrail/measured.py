@@ -40,7 +40,7 @@ FILES = (
     "q7_complexity/kinds.csv",
     "q7_complexity/answer.md",
     "q7_complexity/opening.json",
-    "q7_complexity/explore/reduction.json",  # images per second beside the MACs
+    "*/explore/reduction.json",  # images per second beside the MACs
     "q7_complexity/tables/claims.md",  # compared in claims.json
     "q7_complexity/tables/crossovers.md",
     "q7_complexity/tables/exponents.md",
@@ -79,6 +79,9 @@ HEADINGS = frozenset(
     }
 )  # fmt: skip
 
+# Captions say how busy the machine was.
+LOAD = re.compile(r"load average [\d.]+")
+
 # Rows by the value in their first of these columns.
 CLAIMS = (
     "q6-no-better-and-cheaper-samples-per-second",
@@ -114,6 +117,9 @@ NUMBERS = (
     "q7_complexity/window_speedup",
     "q7_complexity/window_time",
     "q7_complexity/ways*",
+    "study/supported",  # verdicts counted, those on clocks among them
+    "study/refuted",
+    "study/undecided",
 )
 
 
@@ -195,7 +201,7 @@ def _without_headings(text: str) -> bytes:
     lines, dropped = [], set[int]()
     for line in text.splitlines():
         if not line.startswith("|"):
-            lines.append(line)
+            lines.append(LOAD.sub("", line))
             dropped = set()
             continue
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]

@@ -59,10 +59,10 @@ lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, mypy
 	snakemake --lint
 	mypy
 
-# Two processes for the unit tests; the end-to-end study takes all cores by itself.
+# The second process of the end-to-end tests waits for SLURM most of the time (tests/conftest.py).
 unit: $(STAMP)
 	pytest -n 2 --dist loadfile -m "not end_to_end"
-	pytest -m end_to_end
+	pytest -n 2 --dist loadgroup -m end_to_end
 
 faults: $(STAMP) ## kill the smoke study 25 times and more, and compare with an undisturbed one
 	VITRAIL_FAULTS=1 pytest -m end_to_end tests/test_faults.py

@@ -43,6 +43,15 @@ pytest_plugins = ["smoke_study", "browser", "tracked", "no_skips", "made_slurm"]
 LEFT_OUT = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "node_modules")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In two processes (`--dist loadgroup`) the study is run once, and SLURM waits beside it."""
+    for item in items:
+        if item.get_closest_marker("end_to_end"):
+            fixtures = getattr(item, "fixturenames", ())
+            beside = "cluster" in fixtures and "study" not in fixtures
+            item.add_marker(pytest.mark.xdist_group("slurm" if beside else "study"))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root."""

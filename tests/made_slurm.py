@@ -1,4 +1,4 @@
-"""A SLURM cluster of two nodes on this machine: munged, slurmctld and a slurmd for each node.
+"""A SLURM cluster on this machine: munged, slurmctld and a slurmd for each of its nodes.
 
 A node has a host name and process numbers of its own (namespaces), so that it can die as machines
 die, with everything that is at work on it, and nothing on it can look for a process of the host
@@ -22,7 +22,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-NODES = ("vitrail1", "vitrail2")
+NODES = ("vitrail1", "vitrail2")  # one CPU each, where jobs go that ask for nothing else
+WIDE = "vitrail3"  # two CPUs, a partition of its own
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "unshare", "setpriv")
 PATH = os.environ.get("PATH", "") + ":/usr/sbin"  # where Debian keeps the daemons
 UP = 60.0  # seconds in which the cluster has to be there
@@ -55,9 +56,13 @@ KillWait=2
 ReturnToService=2
 SlurmdTimeout=6
 GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 PartitionName=all Nodes={nodes} Default=YES MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes={nodes} PriorityTier=10 MaxTime=INFINITE State=UP
+PartitionName=wide Nodes={wide} MaxTime=INFINITE State=UP
 """
-NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=16000 Gres=gpu:1\n"
+NODE = "NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=16000 Gres=gpu:1\n"
 # Run in the namespaces of a node.
 BEGIN = 'hostname "$1" && mount --bind "$2/etc" /etc/slurm && exec slurmd -D'
 SPACES = ("--uts", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
@@ -88,12 +93,14 @@ class Cluster:
         self.folder = folder
         self.conf = folder / "etc" / "slurm.conf"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        for name in ("etc", "state", *NODES):
+        for name in ("etc", "state", *NODES, WIDE):
             (folder / name).mkdir(parents=True)
         text = CONF.format(
-            host=socket.gethostname(), port=free_port(), folder=folder, nodes=",".join(NODES)
-        )
-        text += "".join(NODE.format(name=name, port=free_port()) for name in NODES)
+            host=socket.gethostname(), port=free_port(), folder=folder, nodes=",".join(NODES),
+            wide=WIDE,
+        )  # fmt: skip
+        for name in (*NODES, WIDE):
+            text += NODE.format(name=name, port=free_port(), cpus=2 if name == WIDE else 1)
         self.conf.write_text(text)
         # Nobody computes on it: SLURM only has to have a device to give away.
         (folder / "etc" / "gres.conf").write_text("Name=gpu File=/dev/null\n")
@@ -118,12 +125,12 @@ class Cluster:
         )  # fmt: skip
         self._wait(lambda: (at / "munge.socket").exists(), "munged")
         self._begin("slurmctld", "slurmctld", "-D")
-        for name in NODES:
+        for name in (*NODES, WIDE):
             self.start_node(name)
         self.wait_until_idle()
 
     def wait_until_idle(self) -> None:
-        self._wait(lambda: self.states() == dict.fromkeys(NODES, "idle"), "the nodes")
+        self._wait(lambda: self.states() == dict.fromkeys((*NODES, WIDE), "idle"), "the nodes")
 
     def start_node(self, name: str) -> None:
         self._begin(name, "unshare", *SPACES, "sh", "-c", BEGIN, "sh", name, str(self.folder))
@@ -185,7 +192,7 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes with one CPU each, up for all tests of the session."""
+    """All nodes, up for all tests of the session."""
     if why := lacking():
         pytest.skip(why)
     made = Cluster(tmp_path_factory.mktemp("slurm"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from made_slurm import NODES, Cluster
+from made_slurm import NODES, WIDE, Cluster
 from small_workflow import ROOT, Small, within
 from vitrail import slurm, watch
 
@@ -130,6 +130,49 @@ def test_the_job_of_a_node_that_dies_runs_on_another(small: OnSlurm) -> None:
     assert (state, node, restarts) == ("COMPLETED", NODES[0], "1")
     assert "failed" not in said
     assert cluster.jobs().keys() & before.keys() == before.keys()
+
+
+def test_a_job_that_gives_way_to_an_urgent_one_is_run_again(small: OnSlurm) -> None:
+    """Preemption: SLURM takes the node away and queues the job again, under its number."""
+    cluster = small.cluster
+    snakemake = small.start()
+    small.wait_for("one.beat", "two.beat")
+    before = cluster.jobs("RUNNING")
+    cluster.ask("sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 3")
+    assert within(60, lambda: any(about[2] == "1" for about in cluster.jobs().values()))
+    assert within(60, lambda: cluster.jobs("RUNNING").keys() >= before.keys())
+    said = small.ends_well(snakemake)
+    after = {number: cluster.jobs()[number] for number in before}
+    assert [about[0] for about in after.values()] == ["COMPLETED"] * 2
+    assert sorted(about[2] for about in after.values()) == ["0", "1"]
+    assert "failed" not in said
+
+
+def test_a_clock_has_its_node_for_itself(small: OnSlurm) -> None:
+    """By the profile's own words for the rule; other steps share the node's two CPUs."""
+    (small.folder / "Snakefile").write_text(
+        "rule all:\n    input: 'clock.txt', 'one.txt', 'two.txt'\n"
+        "rule timing:\n    output: 'clock.txt'\n    shell: 'python spell.py {output}'\n"
+        "rule step:\n    output: '{name}.txt'\n    shell: 'python spell.py {output}'\n"
+    )
+    (small.folder / "spell.py").write_text(
+        "import socket, sys, time\nbegun = time.time()\ntime.sleep(6)\n"
+        "print(socket.gethostname(), begun, time.time(), file=open(sys.argv[1], 'w'))\n"
+    )
+    snakemake = small.start("--default-resources", "mem_mb=1000", "slurm_partition='wide'")
+    said, _ = snakemake.communicate(timeout=180)
+    assert snakemake.returncode == 0, said
+    spells = {}
+    for name in ("clock", "one", "two"):
+        node, begun, ended = (small.folder / f"{name}.txt").read_text().split()
+        assert node == WIDE
+        spells[name] = float(begun), float(ended)
+
+    def together(one: str, other: str) -> bool:
+        return max(spells[one][0], spells[other][0]) < min(spells[one][1], spells[other][1])
+
+    assert together("one", "two")
+    assert not together("clock", "one") and not together("clock", "two")
 
 
 def test_jobs_of_a_killed_run_are_ended_by_the_next(small: OnSlurm) -> None:

@@ -15,6 +15,7 @@ from vitrail.questions.complexity.ways import INFERENCE, STEP
 from vitrail.reduction.compare import COLUMNS as REDUCTION
 
 MACHINE = {
+    "device": "cpu",
     "hardware": "a CPU",
     "load_average": 0.5,
     "threads": 1,

@@ -146,6 +146,27 @@ def test_precision_auto_is_bf16_where_a_gpu_multiplies_it(
     assert device.faster_precision(MPS) == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("capability", "flags", "name"),
+    [
+        ("AVX2", "avx avx2", "A chip with AVX2"),
+        ("AVX512", "avx512f", "A chip with AVX-512"),
+        ("AVX512", "avx512f avx512_bf16", "A chip with AVX-512 and bf16"),
+        ("DEFAULT", "", "A chip"),
+    ],
+)
+def test_a_processor_is_named_with_its_instructions(
+    monkeypatch: pytest.MonkeyPatch, capability: str, flags: str, name: str
+) -> None:
+    """In a virtual machine several generations of one maker have the same name."""
+    fields = {"model name": "A chip", "flags": flags}
+    monkeypatch.setattr(device, "_cpu_field", fields.__getitem__)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert device.cpu_name() == name
+    facts = device.environment(CPU)
+    assert facts["hardware"] == name and facts["bf16"] == ("bf16" in flags)
+
+
 @pytest.mark.parametrize("kind", ["cpu", "cuda", "mps"])
 def test_autocast_is_of_the_device(kind: str) -> None:
     with warnings.catch_warnings():

@@ -229,6 +229,17 @@ def test_printed_tables_hold_every_row_under_its_group(study: Study) -> None:
     assert printed["inference"].count("asks for no setting") == 1
 
 
+@pytest.mark.parametrize(
+    ("device", "bf16", "told"),
+    [("cpu", False, True), ("cpu", True, False), ("cuda", False, True), ("mps", False, False)],
+)
+def test_the_caption_says_where_bf16_is_emulated(
+    study: Study, device: str, bf16: bool, told: bool
+) -> None:
+    text = step_markdown(ways_frame(study), MACHINE | {"device": device, "bf16": bf16})
+    assert ("a CPU, which emulates bf16, one thread" in text) == told
+
+
 def test_labels_of_the_figure_do_not_overlap(study: Study) -> None:
     places = spread(np.array([0.9, 0.5, 0.5, 0.49, 0.02, 0.01]), 0.1)
     assert (np.diff(places) <= -0.1 + 1e-9).all() and places.min() >= 0 and places.max() <= 1

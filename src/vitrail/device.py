@@ -125,8 +125,7 @@ def faster_precision(device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if device.type == "mps":
         return "fp32"
-    flags = _cpu_field("flags").split()
-    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "fp32"
+    return "bf16" if _multiplies_bf16() else "fp32"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -141,6 +140,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "device": device.type,
         "hardware": name,
+        "bf16": faster_precision(device) == "bf16",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
@@ -157,9 +157,16 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's name, as the system gives it."""
+    """The processor's name, as the system gives it, and the widest instructions that torch uses.
+
+    In a virtual machine one name stands for several generations of a processor.
+    """
     found = _cpu_field("model name") or _told("sysctl", "-n", "machdep.cpu.brand_string")
-    return found or platform.processor() or platform.machine()
+    found = found or platform.processor() or platform.machine()
+    wide = {"AVX2": "AVX2", "AVX512": "AVX-512"}.get(torch.backends.cpu.get_cpu_capability())
+    if wide and _multiplies_bf16():
+        wide += " and bf16"
+    return f"{found} with {wide}" if wide else found
 
 
 def peak_memory_mb(device: torch.device) -> dict[str, float]:
@@ -172,6 +179,11 @@ def peak_memory_mb(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         found["device_peak_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     return {name: round(value, 1) for name, value in found.items()}
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the CPU has products of bf16; one without them emulates each."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(_cpu_field("flags").split()))
 
 
 def _cpu_field(field: str) -> str:

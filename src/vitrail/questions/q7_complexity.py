@@ -148,16 +148,10 @@ def _add_clock_numbers(
         for name in ("naive", "fused")
     }
 
-    def inside(what: str, variant: str, column: str) -> str:
-        return "{} of {}".format(*law.inside(steps, what, variant, column))
-
-    miss = law.largest_miss(steps, "block", "fused")
     result.numbers |= {
-        "block_inside": inside("block", "fused", "inside"),
-        "block_weighted_inside": inside("block", "fused", "weighted_inside"),
-        "block_miss": "not known" if math.isnan(miss) else f"{miss:.2f}",
-        "naive_inside": inside("attention", "naive", "inside"),
-        "naive_weighted_inside": inside("attention", "naive", "weighted_inside"),
+        "block_inside": "{} of {}".format(*law.inside(steps, "block", "fused")),
+        "block_words": law.block_words(steps),
+        "naive_words": law.written_out_words(steps),
         "timed_width": str(width),
         "longest": f"{longest:,}",
         "fused_speedup": f"{ratios[longest]:.1f}",
@@ -166,8 +160,8 @@ def _add_clock_numbers(
         "naive_memory_exponent": f"{memory['naive']:.2f}",
         "fused_memory_exponent": f"{memory['fused']:.2f}",
         "reference": f"{middle:,}",
-        "speedup_at_reference": f"{ratios[middle]:.1f}",
-        "products_speedup": f"{products[middle]:.1f}",
+        "speedup_at_reference": f"{ratios[middle]:.2f}",
+        "products_speedup": f"{products[middle]:.2f}",
         "weights_mib": f"{clock.heads(width) * middle**2 * 4 / 2**20:,.0f}",
         "tokens_per_call": f"{clock.facts['settings']['tokens_per_call']:,}",
         "hardware": clock.hardware,

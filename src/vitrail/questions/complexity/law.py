@@ -81,6 +81,31 @@ def largest_miss(steps: pd.DataFrame, what: str, variant: str) -> float:
     return float((mine["slope"] - mine["predicted"]).abs().max())
 
 
+def block_words(steps: pd.DataFrame) -> str:
+    """How often both predictions of a block's exponents held, as a sentence."""
+    formula, all_ = inside(steps, "block", "fused")
+    if not all_:
+        return "No exponent of a block was measured narrowly enough to tell."
+    weighted, _ = inside(steps, "block", "fused", "weighted_inside")
+    return (
+        f"Of the formula's exponents for a block {formula} of {all_} lie in the measured interval, "
+        f"of the second prediction's {weighted} of {all_}; the largest difference from the formula "
+        f"is {largest_miss(steps, 'block', 'fused'):.2f}."
+    )
+
+
+def written_out_words(steps: pd.DataFrame) -> str:
+    """The same of attention written out."""
+    formula, all_ = inside(steps, "attention", "naive")
+    if not all_:
+        return "For attention written out no interval is narrow enough."
+    weighted, _ = inside(steps, "attention", "naive", "weighted_inside")
+    return (
+        f"For attention written out the formula's exponent lies in {formula} of {all_} intervals, "
+        f"that of the second prediction in {weighted}."
+    )
+
+
 def crossovers(clock: Clock) -> pd.DataFrame:
     """Where the two terms are equal: by the formula, and by the clock for each variant.
 

@@ -207,4 +207,7 @@ def number_of_images(rows: list[Row]) -> str:
 
 def machine(facts: Row) -> str:
     """Hardware and load of a step, for captions."""
-    return f"{facts['hardware']}, one thread, load average {facts['load_average']}"
+    # torch does not say which of Apple's GPUs multiply it.
+    emulates = facts.get("bf16") is False and facts["device"] != "mps"
+    processor = facts["hardware"] + ", which emulates bf16" * emulates
+    return f"{processor}, one thread, load average {facts['load_average']}"

@@ -25,7 +25,7 @@ RESERVED: dict[str, set[str]] = {
         "position_example", "position_findings", "position_size", "positions",
     },
     "q7_complexity": {
-        "base_macs", "block_inside", "block_words", "costs", "crossover",
+        "base_macs", "block_words", "costs", "crossover",
         "crossovers", "exponents", "fused_memory", "fused_memory_exponent", "fused_speedup",
         "gains", "goal", "hardware", "kinds", "kinds_longest", "kinds_near", "linear_crossover",
         "linear_speedup", "linear_time", "longest", "memory", "mlp_ratio", "model", "naive_memory",

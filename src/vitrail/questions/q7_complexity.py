@@ -51,7 +51,7 @@ def answer(study: Study) -> Answer:
     _add_reduction(study, result)
     add(study, result, "q7_complexity", elsewhere=("reduced",))
     result.table = clock.table
-    result.sentence = _sentence(result, crossings)
+    result.sentence = _sentence(result, crossings, steps)
     longest = slopes(steps, clock.widths[0], "attention", "naive")[-1]
     result.short, result.key = _opening(result, longest)
     return result
@@ -149,7 +149,6 @@ def _add_clock_numbers(
     }
 
     result.numbers |= {
-        "block_inside": "{} of {}".format(*law.inside(steps, "block", "fused")),
         "block_words": law.block_words(steps),
         "naive_words": law.written_out_words(steps),
         "timed_width": str(width),
@@ -204,7 +203,7 @@ def _opening(result: Answer, step: Slope) -> tuple[str, Key]:
     )
 
 
-def _sentence(result: Answer, crossings: pd.DataFrame) -> str:
+def _sentence(result: Answer, crossings: pd.DataFrame, steps: pd.DataFrame) -> str:
     """The answer in four sentences, numbers first."""
     numbers = result.numbers
     found = [
@@ -213,12 +212,12 @@ def _sentence(result: Answer, crossings: pd.DataFrame) -> str:
         if not math.isnan(row["fused"])
     ]
     by_clock = f" By the clock the two parts are equal at {' and '.join(found)}." if found else ""
-    hits = numbers["block_inside"]
+    right, sharp = law.inside(steps, "block", "fused")
     exponents = (
         " No exponent was measured narrowly enough to judge the formula."
-        if hits == "0 of 0"
+        if not sharp
         else f" The formula's exponent between neighbouring lengths lies in the measured interval "
-        f"{hits} times, where that is narrow enough to tell."
+        f"{right} of {sharp} times, where that is narrow enough to tell."
     )
     return (
         "One block costs (4 + 2r) n d² + 2 n² d multiply-accumulates: linear in the number of "

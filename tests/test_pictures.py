@@ -16,9 +16,11 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 pytest.importorskip("mlflow", reason="MLflow is not installed")
 from PIL import Image
 
-from vitrail import pictures
+from vitrail import pictures, readme
 from vitrail.errors import VitrailError
 from vitrail.tracking import store
+
+ROOT = Path(__file__).parents[1]
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -45,9 +47,10 @@ def test_a_picture_gets_as_few_colours_as_it_must() -> None:
     smooth = np.linspace(0, 255, 1280 * 800 * 3).reshape(800, 1280, 3).astype(np.uint8)
     rough = smooth + np.random.default_rng(0).integers(0, 60, smooth.shape, dtype=np.uint8)
     for pixels in (smooth, rough[:500, :500]):
-        made = pictures.small(png(pixels))
+        made = pictures.small(png(pixels), "study tiny")
         assert len(made) < pictures.LIMIT
         image = Image.open(io.BytesIO(made))
+        assert image.info["Source"] == "study tiny"
         assert image.size == (pixels.shape[1], pixels.shape[0])
         error = np.asarray(image.convert("RGB")).astype(int) - pixels
         assert np.abs(error).mean() < 25  # it still shows the same
@@ -56,7 +59,17 @@ def test_a_picture_gets_as_few_colours_as_it_must() -> None:
 def test_a_picture_that_stays_too_large_is_told() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1280, 3), dtype=np.uint8)
     with pytest.raises(VitrailError, match=r"1280 x 900 takes more than 200000 bytes"):
-        pictures.small(png(noise))
+        pictures.small(png(noise), "study tiny")
+
+
+def test_the_readme_shows_pictures_of_the_study_in_its_table() -> None:
+    facts, _ = readme.read_back((ROOT / "README.md").read_text(encoding="utf-8"))
+    shown = {
+        path.stem: Image.open(path).info.get("Source")
+        for path in (ROOT / "docs" / "pictures").glob("*.png")
+    }
+    same = pictures.of_study(facts)
+    assert shown == dict.fromkeys(("report", "figure", "mlflow"), same), "make readme pictures"
 
 
 def test_without_a_report_it_says_what_to_run(tmp_path: Path, own: None) -> None:

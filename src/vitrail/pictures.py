@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from vitrail import ui
 from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
+from vitrail.files import read_json
 from vitrail.tracking import store
 from vitrail.tracking.records import OUTDATED
 
@@ -60,25 +61,40 @@ def take(study: str, results: Path, folder: Path) -> list[Path]:
             "figure": _figure(page, report),
             "mlflow": _runs(page, address, shown),
         }
+    about = of_study(read_json(results / study / "study" / "numbers.json"))
     made = []
     for name, picture in pictures.items():
         made.append(folder / f"{name}.png")
-        made[-1].write_bytes(small(picture))
+        made[-1].write_bytes(small(picture, about))
     return made
 
 
-def small(picture: bytes) -> bytes:
-    """A PNG of fewer colours, as many as `LIMIT` allows.
+def of_study(facts: dict[str, str]) -> str:
+    """What a picture says about its origin, so that README's table can be of the same runs.
+
+    Args:
+        facts: with the study's `name`, and the `commit` and `hardware` of its runs.
+    """
+    return "study {name}, runs of {commit} on {hardware}".format_map(facts)
+
+
+def small(picture: bytes, about: str) -> bytes:
+    """A PNG of fewer colours, as many as `LIMIT` allows, with a line about its origin inside.
 
     Raises:
         VitrailError: even with 16 colours it is too large.
     """
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    info = PngInfo()
+    info.add_text("Source", about)
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     for colours in (256, 128, 64, 32, 16):
         out = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        image.quantize(colours, dither=Image.Dither.NONE).save(
+            out, "PNG", optimize=True, pnginfo=info
+        )
         if out.tell() < LIMIT:
             return out.getvalue()
     raise VitrailError(f"a picture of {image.width} x {image.height} takes more than {LIMIT} bytes")

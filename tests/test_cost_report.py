@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from vitrail import cost
-from vitrail.cost_report import SEVERAL, by_kind, kinds_table
+from vitrail import cost, schedule
+from vitrail.cost_report import SEVERAL, by_kind, kinds_table, main
 from vitrail.errors import VitrailError
 from vitrail.intact import write_vouched
 
@@ -25,6 +25,11 @@ RUNS = pd.DataFrame(
         "status": ["finished"], "seconds": ["50"], "samples": ["4000"],
         "train_samples_per_second": ["100"],
     }
+)  # fmt: skip
+
+
+SUMMARY = (
+    "output_file", "date", "rule", "log-file(s)", "input-file(s)", "shellcmd", "status", "plan",
 )  # fmt: skip
 
 
@@ -99,6 +104,39 @@ def test_a_study_that_has_not_told_is_named(folder: Path) -> None:
     (folder / "logs" / "snakemake.log").unlink()
     with pytest.raises(VitrailError, match="Snakemake itself"):
         by_kind(folder, RUNS)
+
+
+def test_a_log_that_tells_of_no_threads_is_damaged(folder: Path) -> None:
+    for name, named in (("timing.log", "Timing attention"), ("snakemake.log", "Snakemake itself")):
+        whole = (folder / "logs" / name).read_text()
+        (folder / "logs" / name).write_text(whole.replace("on 1 threads", "on 0 threads"))
+        with pytest.raises(VitrailError, match=rf"\({named}\).* a log is damaged"):
+            by_kind(folder, RUNS)
+        (folder / "logs" / name).write_text(whole)
+
+
+def test_a_finished_step_without_its_log_is_named(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else the table would be short of it and would not say so."""
+    write_vouched(folder / "runs.csv", RUNS.to_csv(index=False))
+    config = tmp_path / "c.yaml"
+    config.write_text("study: s\n")
+    row = ("results/s/timing/env.json", "-", "timing", "results/s/logs/timing.log")
+    said = "\n".join(map("\t".join, [SUMMARY, (*row, "src.py", "x", "ok", "no update")]))
+    monkeypatch.setattr(schedule, "ask_snakemake", lambda files, root: said)
+    default = Path(__file__).parents[1] / "config" / "default.yaml"
+    arguments = ["--results", str(tmp_path), "--config", str(default), str(config)]
+    monkeypatch.setattr(sys, "argv", ["vitrail.cost_report", *arguments])
+    main()
+    assert "timing 12" in capsys.readouterr().out
+    (folder / "logs" / "timing.log").unlink()
+    with pytest.raises(VitrailError, match=r"there is no log \(results/s/logs/timing.log\); put"):
+        main()
+    assert not capsys.readouterr().out
 
 
 def test_snakemake_adds_a_run_to_its_log(tmp_path: Path) -> None:

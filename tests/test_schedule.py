@@ -86,6 +86,19 @@ def test_a_summary_of_snakemake_is_read_with_the_logs(tmp_path: Path) -> None:
     assert found["b.log"] == Job("b.log", "train_x", 0.0, 1, 7, frozenset({"a.log"}))
 
 
+def test_logs_of_finished_jobs_that_are_gone_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("")
+    rows = [
+        ("a.csv", "-", "first", "a.log", "src.py", "x", "ok", "no update"),
+        ("b.csv", "-", "second", "b.log", "a.csv", "x", "ok", "no update"),
+        ("b.json", "-", "second", "b.log", "a.csv", "x", "rule version changed", "no update"),
+        ("c.csv", "-", "third", "c.log", "a.csv", "x", "missing", "update pending"),
+        ("d.csv", "-", "-", "-", "a.csv", "x", "ok", "no update"),
+    ]
+    text = "\n".join([HEAD, *map("\t".join, rows)]) + "\n"
+    assert schedule.absent_logs(text, tmp_path.joinpath) == ["b.log"]
+
+
 def default_study(config: Config, cores: int) -> dict[str, Job]:
     """The jobs of a study, with trainings as long as they were measured to be."""
     plan, took = expand(config), durations(expand(config))

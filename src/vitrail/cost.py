@@ -15,7 +15,7 @@ from typing import NamedTuple
 ASKED_FOR = "VITRAIL_COST"  # variable with which the workflow asks its steps to tell
 _TOLD = re.compile(r"^vitrail: ([\d.]+) core-seconds$", re.MULTILINE)
 _WHEN = re.compile(
-    r"^vitrail: ([\d.]+) of them to start; from ([\d.]+) to ([\d.]+) on (\d+) threads$",
+    r"^vitrail: ([\d.]+) of them to start; from ([\d.]+) to ([\d.]+) on ([1-9]\d*) threads$",
     re.MULTILINE,
 )
 _STEPS = re.compile(r"^vitrail: ([\d.]+) core-seconds in its steps$", re.MULTILINE)

@@ -64,7 +64,8 @@ def by_kind(folder: Path, runs: pd.DataFrame) -> dict[str, float]:
     if lacking or itself is None or not spans(log):
         raise VitrailError(
             f"{folder} does not tell what it cost ({', '.join(lacking) or ITSELF}): it was run by "
-            "an older version or is not finished; run the study again in an empty folder"
+            "an older version, is not finished, or a log is damaged; run the study again in an "
+            "empty folder"
         )
     spent = dict.fromkeys((TRAINING, TIMING, EVALUATION, STARTING, LOADING), 0.0)
     trained = _training_seconds(runs)
@@ -159,17 +160,23 @@ def main() -> None:
     runs = pd.read_csv(vouched(folder / "runs.csv"), keep_default_na=False)
     spent, (*_, (begun, ended, cores)) = by_kind(folder, runs), spans(folder / SNAKEMAKE)
     alone = in_one_run(folder)
+    summary = schedule.ask_snakemake(arguments.config, ROOT)
+
+    def place(log: str) -> Path:
+        return arguments.results / Path(log).relative_to("results")
+
+    if absent := schedule.absent_logs(summary, place):
+        raise VitrailError(
+            f"{folder} does not tell what it cost: of steps that are finished there is no log "
+            f"({', '.join(absent)}); put them back, or run the study again in an empty folder"
+        )
     print(f"vitrail: study {config['study']}\n")
     # Of a study that was killed or changed meanwhile, a part was made in each of several runs.
     if not alone:
         print(SEVERAL)
     print(kinds_table(spent), end="\n\n")
     priorities = jobs.priorities(plan_study(config, ROOT).plan)
-    known = schedule.read_summary(
-        schedule.ask_snakemake(arguments.config, ROOT),
-        lambda log: arguments.results / Path(log).relative_to("results"),
-        lambda rule: priorities.get(rule, 0),
-    )
+    known = schedule.read_summary(summary, place, lambda rule: priorities.get(rule, 0))
     print(filled(known, cores, ended - begun if alone else math.nan))
 
 

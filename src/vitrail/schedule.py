@@ -143,6 +143,21 @@ def ask_snakemake(files: list[Path], root: Path) -> str:
     return done.stdout
 
 
+def absent_logs(text: str, place: Callable[[str], Path]) -> list[str]:
+    """The logs that are not there, of jobs whose outputs are: what these took is not known.
+
+    Args:
+        text: of ``snakemake --detailed-summary``.
+        place: where a log is that Snakemake names.
+    """
+    logs = {row["log-file(s)"] for row in _rows(text) if row["status"] != "missing"}
+    return sorted(log for log in logs - {"-"} if not place(log).exists())
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
 def read_summary(
     text: str, place: Callable[[str], Path], priority: Callable[[str], int]
 ) -> dict[str, Job]:
@@ -155,7 +170,7 @@ def read_summary(
         place: where a log is that Snakemake names.
         priority: of a rule by its name.
     """
-    rows = list(csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = _rows(text)
     made_by = {row["output_file"]: row["log-file(s)"] for row in rows}
     rules = {row["log-file(s)"]: row["rule"] for row in rows if row["log-file(s)"] != "-"}
     needs: dict[str, set[str]] = {log: set() for log in rules}

@@ -7,8 +7,8 @@ that were expected of them. Until enough was measured there is no estimate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from vitrail.progress.bars import Bar
 from vitrail.progress.notes import FAILED, FINISHED, RUNNING, WAITING, Job, Stand
@@ -79,6 +79,17 @@ class Step:
         if self.part is None and self.job.rule != "pretrain":
             return None
         return bar.left / (1 - bar.share)
+
+
+def without(job: Job, runs: Collection[str]) -> Job:
+    """A job that is not expected to spend time on these of its runs."""
+    if not runs:
+        return job
+    parts = tuple(
+        0.0 if run in runs else part for run, part in zip(job.runs, job.parts, strict=True)
+    )
+    less = sum(job.parts) - sum(parts)
+    return replace(job, expected=max(0.0, job.expected - less), parts=parts)
 
 
 def share_done(steps: Mapping[int, Step]) -> float:

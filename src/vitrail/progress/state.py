@@ -14,10 +14,18 @@ from typing import Any
 
 from vitrail.config import STEMS
 from vitrail.progress.bars import Log
-from vitrail.progress.estimate import Step, held_up, share_done, slots_of, slowness, time_left
+from vitrail.progress.estimate import (
+    Step,
+    held_up,
+    share_done,
+    slots_of,
+    slowness,
+    time_left,
+    without,
+)
 from vitrail.progress.notes import FAILED, FINISHED, KILLED, RUNNING, WAITING, Noted, Reader
 from vitrail.runs import Arm, Plan
-from vitrail.settings import run_id
+from vitrail.settings import run_id, weights_file
 
 # States of an arm beside those of jobs.
 NOT_RUN, HELD, MISSING = "not run", "held up", "not made"
@@ -115,10 +123,13 @@ class Watched:
         self._reader = Reader(self.notes)
         self.folder = self.results / self.plan.study
         self._labels: dict[str, str] = {}
+        self._weights: dict[str, Path] = {}
         for arm in self.plan.arms.values():
             short = arm.question.partition("_")[0].upper()
             for seed in arm.seeds:
                 self._labels[run_id(arm.arm_id, seed)] = f"{short} {arm.label}"
+                if file := weights_file(arm.settings):
+                    self._weights[run_id(arm.arm_id, seed)] = self.folder / file
 
     def look(self, now: float) -> State:
         """How it stands; `now` in seconds since the epoch."""
@@ -158,6 +169,7 @@ class Watched:
 
     def _step(self, noted: Noted, number: int) -> Step:
         job, stand = noted.jobs[number], noted.stands[number]
+        job = without(job, [run for run in job.runs if self._lacks_weights(run)])
         if stand.state != RUNNING:
             self._logs.pop(job.log, None)
             return Step(job, stand)
@@ -166,6 +178,12 @@ class Watched:
         # The log of an attempt before this one, where the job has not begun to write.
         stale = stand.started is not None and log.changed < stand.started - STALE
         return Step(job, stand, None if stale else bar)
+
+    def _lacks_weights(self, run: str) -> bool:
+        """Whether a run will not take place; not known before its weights were looked for."""
+        file = self._weights.get(run)
+        found = self._json(file) if file else None
+        return found is not None and found.get("status") != "available"
 
     def _changed(self, noted: Noted) -> float:
         """When a killed run has last been seen to do something."""

@@ -43,6 +43,7 @@ pytest_plugins = ["smoke_study", "browser", "tracked", "no_skips", "made_slurm"]
 LEFT_OUT = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "node_modules")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In two processes (`--dist loadgroup`) the study is run once, and SLURM waits beside it."""
     for item in items:

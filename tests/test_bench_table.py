@@ -228,4 +228,5 @@ def test_one_round_is_one_round() -> None:
     from vitrail.bench.__main__ import facts
 
     about = facts({"fp32": [1e9]}, 1, pinned=False)
-    assert about["rounds"] == "1 round"
+    assert about["rounds"] == "1 round" and "pinned" not in about["cores"]
+    assert facts({"fp32": [1e9]}, 2, pinned=True)["cores"].endswith(", pinned to one")

@@ -144,5 +144,5 @@ audit: ## look the locked packages up in a list of known vulnerabilities (SERVIC
 	@test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet pip-audit; }
 	@$(VENV)/audit/bin/python -m vitrail.audit --program $(VENV)/audit/bin/pip-audit --service="$$SERVICE"
 
-clean: ## delete the results of all studies (the data and the MLflow store stay)
-	find -H results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts -exec rm -rf {} +
+clean: ## delete the results of all studies (the data, the MLflow store, the benchmark and the one-minute runs stay)
+	find -H results -mindepth 1 -maxdepth 1 -type d ! -name data ! -name weights ! -name mlflow-artifacts ! -name one_minute -exec rm -rf {} +

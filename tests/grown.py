@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from vitrail.config import STEMS, load
-from vitrail.errors import VitrailError, run_command
+from vitrail.errors import VitrailError, check_count, run_command
 from vitrail.runs import expand
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 3  # as in config/default.yaml
+MOST_SEEDS = 1000  # that the schema of the config takes
 SMOKE_RUNS = 38
 # Q7's meter of memory gets the settings of all its arms on its command line, which holds few.
 GROWING = tuple(stem for stem in STEMS if stem != "q7_complexity")
@@ -189,6 +190,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the copies of the project there")
     parser.add_argument("--dry-only", action="store_true", help="leave the finished studies out")
     arguments = parser.parse_args()
+    for runs in arguments.runs:
+        check_count("runs", runs)
+    check_count("--seeds", arguments.seeds, MOST_SEEDS)
     print("| Runs | Arms | Files | | Seconds | Core-seconds | Peak memory (MiB) |")
     print("|--:|--:|--:|:--|--:|--:|--:|")
     for runs in arguments.runs:

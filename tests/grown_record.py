@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from grown import measured
+from vitrail.errors import check_count, run_command
 
 STUDY = "tiny"  # of made_tracked, which is imported where it is used: torch takes memory
 POINTS = 1000  # of the curves of a run
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("runs", type=int, nargs="+")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)  # of the process for that
     arguments = parser.parse_args()
+    for runs in arguments.runs:
+        check_count("runs", runs)
     if arguments.make:
         make(arguments.make, arguments.runs[0])
         return
@@ -98,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,7 +13,7 @@ from vitrail.bench.contestants import MOVES, Contestant
 from vitrail.data import Mnist
 
 FACTS = {
-    "hardware": "A core", "rounds": "3", "cores": "2", "pinned": "", "torch": "2", "timm": "1",
+    "hardware": "A core", "rounds": "3 rounds", "cores": "2 cores", "torch": "2", "timm": "1",
     "vit_pytorch": "1", "transformers": "5", "commit": "0123abc", "peak": "90", "bf16": "",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from scipy import stats
 from vitrail.analysis import (
     Estimate,
     count,
+    counted,
     difference_words,
     estimate,
     mcnemar,
@@ -253,3 +254,10 @@ def test_all_intervals_have_to_lie_above_zero() -> None:
 def test_an_exact_zero_is_said_in_words() -> None:
     assert difference_words(0.0) == "0 (equal to the last bit)"
     assert difference_words(4.2e-6) == "4.2e-06"
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert [counted(number, "seed") for number in (0, 1, 2, 1.0)] == [
+        "0 seeds", "1 seed", "2 seeds", "1 seed",
+    ]  # fmt: skip
+    assert counted(0.25, "epoch") == "0.25 epochs" and counted(1_234_567, "step")[:9] == "1,234,567"

@@ -139,11 +139,10 @@ def test_a_page_without_marks_is_told_before_anything_is_measured(tmp_path: Path
     assert done.stderr == "vitrail: --rounds is 0 and has to be at least 1\n"
 
 
-def test_the_command_writes_both_pages_and_the_rows(
-    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], mnist: Mnist,
-) -> None:  # fmt: skip
-    """Turns and peak are made up; what is around the blocks stays."""
+def made_command(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist
+) -> tuple[Any, list[Path], list[str]]:
+    """The command with turns and a peak that are made up, its pages and what it did, in order."""
     from vitrail.bench import __main__ as command
 
     found = contestants(config["defaults"], mnist, bf16=False)
@@ -161,13 +160,23 @@ def test_the_command_writes_both_pages_and_the_rows(
     words = ["bench", "--config", str(ROOT / "config" / "default.yaml"), "--rounds", "2"]
     words += ["--readme", str(pages[0]), "--page", str(pages[1]), "--out", str(tmp_path / "b.csv")]
     monkeypatch.setattr(sys, "argv", words)
+    return command, pages, order
+
+
+def test_the_command_writes_both_pages_and_the_rows(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], mnist: Mnist,
+) -> None:  # fmt: skip
+    """What is around the blocks stays."""
+    command, pages, order = made_command(config, tmp_path, monkeypatch, mnist)
     command.main()
     assert order == ["one core", "prepare"]
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert text.startswith(f"before\n{table.BEGIN}\n| ") and text.endswith("\nafter\n")
-        assert facts_in(text)["rounds"] == "2" and table.UNMEASURED not in text
-    assert len((tmp_path / "b.csv").read_text().splitlines()) == 1 + len(found)
+        assert facts_in(text)["rounds"] == "2 rounds" and table.UNMEASURED not in text
+    rows = len(contestants(config["defaults"], mnist, bf16=False))
+    assert len((tmp_path / "b.csv").read_text().splitlines()) == 1 + rows
     said = capsys.readouterr().out
     assert "ViT-S, ours is left out: this processor has no bf16 products" in said
     for share, told in ((0.5, True), (0.94, True), (0.96, False)):
@@ -175,3 +184,49 @@ def test_the_command_writes_both_pages_and_the_rows(
         command.main()
         said = capsys.readouterr().out
         assert (f"other programs took {1 - share:.0%} of the core" in said) == told
+
+
+def test_what_was_edited_during_the_measurement_stays(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mnist: Mnist
+) -> None:
+    command, pages, _ = made_command(config, tmp_path, monkeypatch, mnist)
+
+    def edited(_: Any) -> None:
+        for page in pages:
+            page.write_text(page.read_text().replace("after", "edited"))
+
+    monkeypatch.setattr(command, "prepare", edited)
+    command.main()
+    for page in pages:
+        assert page.read_text(encoding="utf-8").endswith("\nedited\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", "/proc/x/b.csv"], r"^--out: /proc/x/b\.csv cannot be written"),
+        (["--readme", "/proc/x/R.md"], r"^--readme: there is no page /proc/x/R\.md"),
+        (["--page", "{latin}"], r"^--page: .*latin\.md is no text in UTF-8"),
+        (["--page", "/proc/version"], r"/proc/version should hold the lines"),
+    ],
+)
+def test_files_that_cannot_be_written_are_told_before_anything_is_measured(
+    words: list[str], told: str, config: dict[str, Any], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, mnist: Mnist,
+) -> None:  # fmt: skip
+    command, _, order = made_command(config, tmp_path, monkeypatch, mnist)
+    latin = tmp_path / "latin.md"
+    latin.write_bytes(f"é{table.UNMEASURED}".encode("latin-1"))
+    monkeypatch.setattr(command, "load_mnist", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, *(word.format(latin=latin) for word in words)])
+    with pytest.raises(VitrailError, match=told):
+        command.main()
+    assert order == []
+
+
+def test_one_round_is_one_round() -> None:
+    from vitrail.bench.__main__ import facts
+
+    about = facts({"fp32": [1e9]}, 1, pinned=False)
+    assert about["rounds"] == "1 round" and "pinned" not in about["cores"]
+    assert facts({"fp32": [1e9]}, 2, pinned=True)["cores"].endswith(", pinned to one")

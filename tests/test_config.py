@@ -145,6 +145,7 @@ WRONG = [
     ({"study": "logs"}, "study", "taken"),
     ({"study": "weights"}, "study", "taken"),
     ({"study": "mlflow-artifacts"}, "study", "taken"),
+    ({"study": "one_minute"}, "study", "taken"),
     ({"seeds": []}, "seeds", "at least 1"),
     ({"seeds": [1, 1]}, "seeds", "twice"),
     ({"seeds": [0, 0.0]}, "seeds", "twice"),

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vitrail import files
-from vitrail.files import draft_of, forget_drafts, whole_folder, write_text
+from vitrail.errors import VitrailError
+from vitrail.files import check_writable, draft_of, forget_drafts, whole_folder, write_text
 
 # Kills itself when a call has been made so many times.
 KILLED = """
@@ -133,3 +135,41 @@ def test_an_exchange_that_fails_puts_the_old_folder_back(
         (draft / "a").write_text("new")
     assert held(target) == {"a": "old"}
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("name", ["new.json", "folder/below/new.json", "old.json"])
+def test_a_file_that_can_be_written_is_left_as_it_is_by_its_check(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "old.json").write_text("old")
+    check_writable(tmp_path / name, "--out")
+    assert held(tmp_path) == {"old.json": "old"}
+
+
+@pytest.mark.parametrize(
+    "name", ["/proc/x/o.json", "file/o.json", "folder", "/dev/null", "n" * 300]
+)
+def test_a_file_that_cannot_be_written_is_told_with_its_option(tmp_path: Path, name: str) -> None:
+    """/dev/null could be, and would be a file afterwards."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(VitrailError, match=r"^--out: \S+ cannot be written \(.+\); free the space"):
+        check_writable(tmp_path / name, "--out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_file_that_may_not_be_opened_is_told_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played, because root may open every file."""
+    real = Path.open
+
+    def refused(path: Path, mode: str = "r", *about: Any, **more: Any) -> Any:
+        if path.name == "o.json" and "a" in mode:
+            raise PermissionError(13, "Permission denied")
+        return real(path, mode, *about, **more)
+
+    (tmp_path / "o.json").write_text("old")
+    monkeypatch.setattr(files.Path, "open", refused)
+    with pytest.raises(VitrailError, match=r"cannot be written \(Permission denied\)"):
+        check_writable(tmp_path / "o.json", "--out")

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from grown import FIRST, GROWING, SEEDS, Cost, Grown, grown
+from grown import FIRST, GROWING, MOST_SEEDS, ROOT, SEEDS, Cost, Grown, grown
 
 FEW, MANY, MOST = 100, 1000, 10_000
 Copy = Callable[[Path], Path]
@@ -78,6 +79,34 @@ def test_the_arms_of_a_grown_study_differ_and_are_shared_out() -> None:
         for size in block["experiments"]["grown"]["vary"]["train_size"]
     ]
     assert sorted(sizes) == list(range(FIRST, FIRST + len(sizes)))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("grown.py 0 --seeds 0 --dry-only", "runs is 0 and has to be at least 1"),
+        ("grown.py 100 -5", "runs is -5 and has to be at least 1"),
+        ("grown.py 100 --seeds 0", "--seeds is 0 and has to be at least 1"),
+        ("grown.py 100 --seeds -1", "--seeds is -1 and has to be at least 1"),
+        ("grown.py 100 --seeds 1001", "--seeds is 1001 and has to be at most 1000"),
+        ("grown_record.py 0", "runs is 0 and has to be at least 1"),
+        ("grown_record.py 100 -1", "runs is -1 and has to be at least 1"),
+    ],
+)
+def test_counts_that_make_no_sense_are_told_before_anything_is_measured(
+    words: str, told: str
+) -> None:
+    name, *rest = words.split()
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name(name)), *rest],
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"vitrail: {told}\n")
+
+
+def test_as_many_seeds_as_the_schema_takes() -> None:
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert schema["properties"]["seeds"]["maxItems"] == MOST_SEEDS
 
 
 def test_growth_outside_of_git_is_a_sentence(copy_project: Copy, tmp_path: Path) -> None:

@@ -72,11 +72,12 @@ def test_help_lists_the_targets(tmp_path: Path) -> None:
 
 
 def test_clean_follows_a_link_to_the_results_and_none_in_them(tmp_path: Path) -> None:
-    """Studies go; data, weights and the MLflow store stay, and so does all that is linked."""
+    """Studies go; what other commands made stays, and so does all that is linked."""
     there, outside = tmp_path / "disk", tmp_path / "outside"
-    for name in ("default/runs", "smoke", "data", "weights", "mlflow-artifacts"):
+    for name in ("default/runs", "smoke", "data", "weights", "mlflow-artifacts", "one_minute"):
         (there / name).mkdir(parents=True)
-    (there / "mlflow.db").touch()
+    for name in ("mlflow.db", "benchmarks.csv"):
+        (there / name).touch()
     outside.mkdir()
     (outside / "kept").touch()
     (there / "default" / "link").symlink_to(outside)
@@ -88,7 +89,7 @@ def test_clean_follows_a_link_to_the_results_and_none_in_them(tmp_path: Path) ->
     done = run(["make", "clean"], project)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in there.iterdir()) == [
-        "data", "mlflow-artifacts", "mlflow.db", "other", "weights",
+        "benchmarks.csv", "data", "mlflow-artifacts", "mlflow.db", "one_minute", "other", "weights",
     ]  # fmt: skip
     assert (outside / "kept").exists() and (project / "results").is_symlink()
 

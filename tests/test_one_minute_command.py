@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.multiprocessing as mp
 
+from made_bench import noise
 from vitrail.analysis import estimate
 from vitrail.errors import VitrailError
 from vitrail.one_minute import __main__ as command
-from vitrail.one_minute import runs, table
+from vitrail.one_minute import runs, table, train
 from vitrail.one_minute.networks import build
 from vitrail.one_minute.recipes import RECIPES, changed
+from vitrail.one_minute.stream import HALVES, Stream
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +33,11 @@ ROOT = Path(__file__).parents[1]
         ("--seconds inf", "--seconds is inf"),
         ("--steps -1", "--steps is -1 and has to be 1 or more"),
         ("--seeds 1 1", "different numbers"),
-        ("--seeds -1", "from 0 on"),
+        ("--seeds -1", "different numbers from 0 to 4294967295"),
+        ("--seeds 0 4294967296", "different numbers from 0 to 4294967295"),
+        ("--seeds 99999999999999999999", "different numbers from 0 to 4294967295"),
+        ("--models vit vit", "--models have to be different ones"),
+        ("--models vit vit cnn cnn_tuned", "--models have to be different ones"),
     ],
 )
 def test_options_that_make_no_sense_are_told_in_a_sentence(words: str, told: str) -> None:
@@ -123,6 +131,36 @@ def test_the_record_is_made_without_options_or_resumed() -> None:
         assert arguments.record and arguments.out == table.RUNS
 
 
+def test_the_highest_seed_starts_every_generator() -> None:
+    (seed,) = command.parse(["--seeds", "4294967295"]).seeds
+    build(RECIPES["cnn"], seed)
+    Stream(torch.zeros(4, 1, 28, 28), torch.zeros(4), RECIPES["cnn"], seed, range(HALVES))
+
+
+@pytest.mark.parametrize(
+    ("words", "most"), [("--set batch_size=452", 450), ("--set batch_size=200000", 450)]
+)
+def test_a_batch_of_more_than_all_images_is_told_before_any_training(
+    words: str, most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runs, "run", lambda order: pytest.fail("it was trained"))
+    monkeypatch.setattr(runs, "cores", lambda: 2)
+    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: noise())
+    arguments = command.parse([*words.split(), "--models", "cnn", "--out", str(tmp_path / "o")])
+    with pytest.raises(VitrailError, match=rf"batch_size is \d+ and has to be at most {most}, the"):
+        command.measure(arguments)
+
+
+def test_images_held_out_are_in_no_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(runs, "run", lambda order: pytest.fail("it was trained"))
+    monkeypatch.setattr(runs, "cores", lambda: 2)
+    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: noise())
+    monkeypatch.setattr(train, "HELD_OUT", 400)
+    words = ["--models", "cnn", "--validation", "--out", str(tmp_path / "o")]
+    with pytest.raises(VitrailError, match="batch_size is 128 and has to be at most 50, the"):
+        command.measure(command.parse(words))
+
+
 def test_one_core_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "cores", lambda: 1)
     with pytest.raises(VitrailError, match=r"2 processes need 2 cores .* --processes 1"):
@@ -161,7 +199,7 @@ def test_measured_runs_are_kept_as_they_finish(
     row = {**made()["runs"][0], "start_up_seconds": 3.0, "loss": 0.03}
     answers = iter([row])
     monkeypatch.setattr(runs, "run", lambda order: dict(next(answers)))
-    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: None)
+    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: noise())
     words = ["--seeds", "0", "1", "--models", "vit", "--out", str(tmp_path / "runs.json")]
     with pytest.raises(StopIteration):
         command.measure(command.parse(words))
@@ -179,6 +217,56 @@ def test_runs_that_are_there_are_kept_on_demand_if_they_were_made_alike(tmp_path
     assert command.kept(file, found) == runs_there
     with pytest.raises(VitrailError, match=r"have another commit, seconds; leave --resume out"):
         command.kept(file, {**found, "commit": "4567def", "seconds": 30.0})
+
+
+def spoilt(name: str, value: Any) -> list[dict[str, Any]]:
+    """The made runs, where one of them has another value, or none at all."""
+    first, *rest = made()["runs"]
+    first = {**first, name: value}
+    return [{key: one for key, one in first.items() if one is not None}, *rest]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [], "abc", None, 3, {}, {"runs": []},
+        *(made(runs=rows) for rows in (3, [3], [{}], "abc", None, {}, [None])),
+        *(made(runs=spoilt(name, value)) for name, value in (
+            ("model", "mlp"), ("model", []), ("seed", "0"), ("errors", None), ("read", "train"),
+            ("accuracy", "high"), ("seconds", 0), ("cpu_seconds", [])
+        )),
+        made(runs=[*made()["runs"], made()["runs"][0]]),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_record_is_not_gone_on_from(content: Any, tmp_path: Path) -> None:
+    """Or one that was made otherwise, where it holds runs and nothing beside them."""
+    file = tmp_path / "runs.json"
+    file.write_text(json.dumps(content))
+    found = made()
+    del found["runs"]
+    said = "have another" if content == {"runs": []} else "is not a record of .*; delete it or name"
+    with pytest.raises(VitrailError, match=rf"^--resume: .*runs\.json.*{said}"):
+        command.kept(file, found)
+
+
+def test_one_of_a_kind_is_told_in_the_singular(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = table.table(made(runs=made()["runs"][:1], steps=1, cores=1))
+    assert "\n1 seed each" in one and " 1 step, " in one and "(1 core), torch" in one
+    assert " 1 second, " in table.table(made(seconds=1.0))
+    assert " 1,234,567 steps, " in table.table(made(steps=1_234_567))
+    spent, order = train.Spent(0, 0.0, 0.0), train.Order(RECIPES["cnn"], 0, "", seconds=1.0)
+    with pytest.raises(VitrailError, match="within 1 second;"):
+        train.accept(build(RECIPES["cnn"], 0), spent, order)
+    with pytest.raises(VitrailError, match=r"1\.20 of 1 second, since"):
+        train.accept(build(RECIPES["cnn"], 0), replace(spent, steps=1, seconds=1.2), order)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise mp.ProcessRaisedException("ValueError: of 3", 0, 1)
+
+    monkeypatch.setattr(mp, "spawn", fails)
+    for processes, who in ((1, "the process"), (2, "one of the 2 processes")):
+        with pytest.raises(VitrailError, match=rf"^{who} failed \(ValueError: of 3\); run"):
+            runs.run(replace(order, processes=processes))
 
 
 def test_the_table_says_what_the_runs_say() -> None:
@@ -241,7 +329,7 @@ def run_main(folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Path
     )  # fmt: skip
     names = {recipe.label: name for name, recipe in RECIPES.items()}
     monkeypatch.setattr(runs, "cores", lambda: 2)
-    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: None)
+    monkeypatch.setattr("vitrail.data.load_mnist", lambda folder, verify: noise())
     monkeypatch.setattr(sys, "argv", ["minute", *words])
     readme = folder / "README.md"
     if not readme.exists():
@@ -271,6 +359,26 @@ def test_a_readme_without_marks_is_told_before_minutes_are_spent(
     assert not (tmp_path / table.RUNS).exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--out /proc/x/o.json", r"^--out: /proc/x/o\.json cannot be written"),
+        ("--readme none.md", r"^--readme: there is no page none\.md"),
+        ("--readme latin.md", r"^--readme: latin\.md is no text in UTF-8"),
+        ("--readme bare.md", r"bare\.md should hold the lines"),
+    ],
+)
+def test_files_that_cannot_be_written_are_told_before_minutes_are_spent(
+    words: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latin.md").write_bytes(f"é{table.BEGIN}{table.END}".encode("latin-1"))
+    (tmp_path / "bare.md").touch()
+    monkeypatch.setattr(command, "measure", lambda _: pytest.fail("too late"))
+    with pytest.raises(VitrailError, match=told):
+        run_main(tmp_path, monkeypatch, *words.split())
+    assert not (tmp_path / "results").exists()
+
+
 def rows_of(text: str) -> list[dict[str, str]]:
     """The rows of the table in a README."""
     inside = text.partition(table.BEGIN)[2].partition(table.END)[0]
@@ -284,8 +392,7 @@ def test_the_readme_shows_the_table_as_it_is_written_today() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = rows_of(text)
     labels = [row["label"] for row in rows]
-    assert labels == [recipe.label for recipe in RECIPES.values() if recipe.label in labels]
-    assert {RECIPES["vit"].label, RECIPES["cnn"].label} <= set(labels)
+    assert labels == [recipe.label for recipe in RECIPES.values()]
     for row in rows:
         errors = [int(count) for count in row["errors"].split(", ")]
         assert len(errors) == 5

@@ -412,6 +412,54 @@ def test_notes_are_read_while_they_grow(run: Run) -> None:
     assert found is not None and len(found.jobs) == 1 and found.slots == 1
 
 
+JOB = {
+    "number": 9, "rule": "r", "title": "t", "log": "l", "target": "o", "threads": 1,
+    "expected": 9.0, "runs": ["a"], "parts": [6.0], "needs": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *({"note": "job", "job": {**JOB, **change}} for change in (
+            {"number": "9"}, {"threads": "x"}, {"threads": 1.5}, {"expected": None},
+            {"expected": float("nan")}, {"expected": -1.0}, {"parts": ["x"]}, {"parts": []},
+            {"runs": [3]}, {"needs": [{}]}, {"log": 3}, {"title": None},
+        )),
+        *({"note": RUNNING, "job": 1, "at": at} for at in ("z", None, float("inf"), 10**40)),
+        *({"note": FINISHED, "job": job, "at": NOW} for job in ([], "1", None)),
+        {"note": "submitted", "job": 77}, {"note": "submitted", "job": []},
+        {"note": "end", "how": "of a later version", "at": NOW},
+        {"note": "end", "how": [], "at": NOW}, {"note": "end", "how": FINISHED, "at": "z"},
+        *({"note": "run", "study": "y", "slots": 1, "process": "", "created": 0, "at": 0} | change
+          for change in ({"study": 3}, {"slots": "x"}, {"process": None}, {"created": "z"},
+                         {"at": "z"})),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_notes_with_values_that_no_run_writes_are_passed_over(
+    run: Run, note: dict[str, Any]
+) -> None:
+    before = run.watched.look(NOW)
+    with run.place.open("a") as stream:
+        stream.write(json.dumps(note) + "\n")
+    after = run.watched.look(NOW)
+    assert after == before
+    assert "of the work" in "".join(terminal.drawn(terminal.whole(after), 100, False))
+
+
+@pytest.mark.parametrize("accuracy", ["x", [], {}])
+def test_a_summary_whose_accuracy_is_no_number_counts_as_torn(run: Run, accuracy: Any) -> None:
+    one = run.named("one")
+    run.note(FINISHED, one)
+    for each in one.runs:
+        run.summary(each, status="finished", val_accuracy=accuracy)
+    assert run.arms()["one"] == (MISSING, 0)
+    for each in one.runs[:2]:
+        run.summary(each, status="finished", val_accuracy=None)
+    assert run.arms()["one"] == (MISSING, 2)
+
+
 def test_the_log_of_an_earlier_attempt_is_not_taken_for_this_one(run: Run) -> None:
     one = run.named("one")
     run.log(one, bar(one.runs[2], 10, 10))

@@ -165,6 +165,33 @@ def test_a_readme_without_its_marks_is_left_alone(text: str) -> None:
         readme.put_in(text, "new")
 
 
+def test_a_page_that_cannot_be_read_is_told_with_its_option(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    with pytest.raises(VitrailError, match=r"^--page: there is no page .*page\.md; name one"):
+        readme.check_page(page, (readme.BEGIN, readme.END), "--page")
+    page.write_bytes(f"{readme.BEGIN} é {readme.END}".encode("latin-1"))
+    with pytest.raises(VitrailError, match=r"page\.md is no text in UTF-8 .*save it as UTF-8"):
+        readme.check_page(page, (readme.BEGIN, readme.END))
+
+
+def test_a_page_that_cannot_be_written_is_told_by_its_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, str]] = []
+    monkeypatch.setattr(readme, "check_writable", lambda *given: asked.append(given))
+    page = tmp_path / "page.md"
+    page.write_text(f"{readme.BEGIN}{readme.END}")
+    readme.check_page(page, (readme.BEGIN, readme.END), "--page")
+    assert asked == [(page, "--page")]
+
+
+def test_a_readme_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    made(tmp_path)
+    done = command(tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(r"vitrail: --readme: there is no page .*README\.md; name .*\n", done.stderr)
+
+
 def test_without_a_study_it_says_what_to_run(tmp_path: Path) -> None:
     done = command(tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -115,7 +115,8 @@ def count(value: float) -> str:
 
 def counted(number: float, noun: str) -> str:
     """A number with its noun: "1 seed", "3 seeds", "0.3 epochs"."""
-    return f"{number:,g} {noun}" if number == 1 else f"{number:,g} {noun}s"
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:,g}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def p_words(value: float) -> str:

@@ -12,6 +12,18 @@ class VitrailError(Exception):
     """A problem told in one sentence: what is wrong and what to do about it."""
 
 
+def check_count(argument: str, number: int, most: int | None = None) -> None:
+    """Make sure that a count of the command line is 1 or more, and at most `most`.
+
+    Raises:
+        VitrailError: it is not; names the argument.
+    """
+    if number < 1:
+        raise VitrailError(f"{argument} is {number} and has to be at least 1")
+    if most is not None and number > most:
+        raise VitrailError(f"{argument} is {number} and has to be at most {most}")
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a step's ``main`` and turn what the user can mend into one sentence.
 

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,36 @@ def _at_work(process: int) -> bool:
     except OSError:  # somebody else's
         return True
     return True
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Make sure that a file can be written, before the work whose result it is to hold.
+
+    Nothing is left behind, neither the file nor a folder.
+
+    Raises:
+        VitrailError: it cannot; names the option that the file was given with.
+    """
+    made: list[Path] = []
+    try:
+        made = [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = draft_of(path)  # beside the file, as `write_bytes` makes it
+        draft.touch()
+        draft.unlink()
+        if path.exists() and not path.is_file():  # a folder, or a device that would be replaced
+            raise OSError("it is no regular file")
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise VitrailError(
+            f"{option}: {path} cannot be written ({error.strerror or error}); free the space or "
+            "the permission for it, or name another file"
+        ) from error
+    finally:
+        for folder in made:  # the deepest first
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

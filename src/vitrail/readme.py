@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vitrail.config import load
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, write_text
+from vitrail.files import check_writable, read_json, write_text
 from vitrail.intact import check_shown, read_rows
 
 BEGIN, END = "<!-- answers: begin -->", "<!-- answers: end -->"
@@ -28,6 +28,7 @@ SIGNS = {"supported": "✓", "refuted": "✗", "undecided": "?", "not_run": "–
 # What Quarto knows and a README does not.
 _QUARTO = re.compile(r"\{\{<|\]\{|\{[.#]\w|(?<!\w)@(?:fig|tbl|eq|sec)-|\[@\w")
 Rows = list[dict[str, str]]
+Marks = tuple[str, str]
 
 
 def answers(folder: Path) -> tuple[dict[str, str], Rows]:
@@ -86,9 +87,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+?)", re.escape(template)))
 
 
-def put_in(
-    text: str, new: str, marks: tuple[str, str] = (BEGIN, END), page: str = "README.md"
-) -> str:
+def put_in(text: str, new: str, marks: Marks = (BEGIN, END), page: str = "README.md") -> str:
     """The text of a page with the block between two marks replaced, marks and all.
 
     Raises:
@@ -103,6 +102,47 @@ def put_in(
     return text.partition(begin)[0] + new + text.partition(end)[2]
 
 
+def text_of(page: Path, option: str = "--readme") -> str:
+    """The text of a page that a block stands in.
+
+    Raises:
+        VitrailError: there is no such page, or it is not UTF-8; names the option that it was
+            given with.
+    """
+    if not page.is_file():
+        raise VitrailError(
+            f"{option}: there is no page {page}; name one that holds the lines of the block"
+        )
+    try:
+        return page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise VitrailError(
+            f"{option}: {page} is no text in UTF-8 ({error.reason} at byte {error.start}); "
+            "save it as UTF-8 or name another page"
+        ) from error
+
+
+def check_page(page: Path, marks: Marks, option: str = "--readme") -> None:
+    """Make sure that a block can be written into a page, before minutes are spent on it.
+
+    Raises:
+        VitrailError: the page is not there, not UTF-8, without the marks, or cannot be written.
+    """
+    put_in(text_of(page, option), "", marks, str(page))
+    check_writable(page, option)
+
+
+def write_block(
+    page: Path, block: str, marks: Marks = (BEGIN, END), option: str = "--readme"
+) -> None:
+    """Replace the block of a page as it is now: what was edited since its check stays.
+
+    Raises:
+        VitrailError: as `check_page`.
+    """
+    write_text(page, put_in(text_of(page, option), block, marks, str(page)))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write the answers of a study into README.md.")
@@ -112,8 +152,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load(arguments.config)["study"]
     facts, rows = answers(arguments.results / study)
-    text = arguments.readme.read_text(encoding="utf-8")
-    write_text(arguments.readme, put_in(text, block(facts, rows)))
+    write_block(arguments.readme, block(facts, rows))
     print(f"vitrail: {arguments.readme} shows the answers of study {study}")
 
 

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vitrail.analysis import counted
 from vitrail.bench.contestants import contestants
 from vitrail.bench.table import BEGIN, COLUMNS, END, Row, full_block, readme_block, rows
 from vitrail.bench.turns import Peaks, one_core, prepare, take_turns
 from vitrail.config import load
 from vitrail.data import load_mnist
-from vitrail.errors import VitrailError, run_command
-from vitrail.files import write_text
-from vitrail.readme import put_in
+from vitrail.errors import check_count, run_command
+from vitrail.files import check_writable, write_text
+from vitrail.readme import check_page, write_block
 
 ROUNDS = 7
 QUIET = 0.95  # share of the core below which the machine was too busy to be trusted
@@ -41,9 +42,8 @@ def facts(peaks: Peaks, rounds: int, pinned: bool) -> dict[str, str]:
     bf16 = f", {median(peaks['bf16']) / 1e9:.0f} in bf16" if peaks.get("bf16") else ""
     return {
         "hardware": cpu_name(),
-        "rounds": str(rounds),
-        "cores": str(os.cpu_count()),
-        "pinned": ", pinned to one" if pinned else "",
+        "rounds": counted(rounds, "round"),
+        "cores": counted(os.cpu_count() or 1, "core") + (", pinned to one" if pinned else ""),
         "torch": torch.__version__,
         "timm": of("timm"),
         "vit_pytorch": of("vit-pytorch"),
@@ -74,13 +74,13 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
     arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        raise VitrailError(f"--rounds is {arguments.rounds} and has to be at least 1")
+    check_count("--rounds", arguments.rounds)
+    pages = {"--readme": arguments.readme, "--page": arguments.page}
+    for option, page in pages.items():  # before minutes are spent
+        check_page(page, (BEGIN, END), option)
+    check_writable(arguments.out, "--out")
     defaults = load([arguments.config])["defaults"]
     mnist = load_mnist(arguments.data, verify=True)
-    pages = {file: file.read_text(encoding="utf-8") for file in (arguments.readme, arguments.page)}
-    for file, text in pages.items():  # before minutes are spent
-        put_in(text, "", (BEGIN, END), str(file))
 
     pinned = one_core()
     import torch
@@ -96,11 +96,9 @@ def main() -> None:
     made = rows(found, peaks)
     write_text(arguments.out, csv_text(made))
     about = facts(peaks, arguments.rounds, pinned)
-    for file, block in (
-        (arguments.readme, readme_block(made, about)),
-        (arguments.page, full_block(made, about)),
-    ):
-        write_text(file, put_in(pages[file], block, (BEGIN, END), str(file)))
+    blocks = {"--readme": readme_block(made, about), "--page": full_block(made, about)}
+    for option, page in pages.items():
+        write_block(page, blocks[option], (BEGIN, END), option)
     print(f"bench: {arguments.out}, {arguments.readme} and {arguments.page} have the new numbers")
     if share < QUIET:
         print(

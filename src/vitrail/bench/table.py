@@ -28,7 +28,7 @@ SHOWN = {
 }  # fmt: skip
 LARGE = {"ViT-S, ours": "**ours**, in our loop", "ViT-S, timm in our loop": "timm, our loop"}
 FACTS = (
-    "One core of {hardware} ({cores} cores{pinned}), {rounds} rounds in turns, in seconds that the "
+    "One core of {hardware} ({cores}), {rounds} in turns, in seconds that the "
     "core gave to the process; torch {torch}, timm {timm}, vit-pytorch {vit_pytorch}, transformers "
     "{transformers}, commit `{commit}`. The peak is that of a matrix product: {peak} GFLOP/s in "
     "fp32{bf16}. Written by `make bench`."

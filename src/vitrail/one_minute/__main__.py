@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.errors import VitrailError, run_command
-from vitrail.files import read_json, write_json, write_text
+from vitrail.files import check_writable, read_json, write_json
 from vitrail.one_minute.recipes import RECIPES, changed
-from vitrail.one_minute.table import BEGIN, END, PROCESSES, RUNS, SECONDS, SEEDS, block, table
-from vitrail.readme import put_in
+from vitrail.one_minute.table import (
+    BEGIN,
+    END,
+    PROCESSES,
+    RUNS,
+    SECONDS,
+    SEEDS,
+    block,
+    recorded,
+    table,
+)
+from vitrail.readme import check_page, write_block
 
+MOST_SEED = 2**32 - 1  # as in the config of a study
 SHORTEST = 0.5  # seconds; a tenth is kept for the last update
 TRIED = RUNS.with_name("tried.json")  # runs with other options than those of the record
 
@@ -66,8 +77,13 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         )
     if arguments.steps < 0:
         raise VitrailError(f"--steps is {arguments.steps} and has to be 1 or more")
-    if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
-        raise VitrailError("--seeds have to be different numbers from 0 on, as in --seeds 0 1 2")
+    if len(set(arguments.models)) < len(arguments.models):
+        raise VitrailError("--models have to be different ones, as in --models vit cnn")
+    seeds = arguments.seeds
+    if not 0 <= min(seeds) <= max(seeds) <= MOST_SEED or len(set(seeds)) < len(seeds):
+        raise VitrailError(
+            f"--seeds have to be different numbers from 0 to {MOST_SEED}, as in --seeds 0 1 2"
+        )
     return arguments
 
 
@@ -81,17 +97,25 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from vitrail.device import commit, cpu_name
     from vitrail.one_minute import networks
     from vitrail.one_minute.runs import check, run
-    from vitrail.one_minute.train import Order
+    from vitrail.one_minute.train import Order, arrays
 
     recipes = dict(RECIPES)
     recipes |= {name: changed(RECIPES[name], arguments.changes) for name in arguments.models}
     for name in arguments.models:
         networks.check(recipes[name])
     check(arguments.processes)
-    load_mnist(arguments.data, verify=True)  # here, where a fault is told in one sentence
+    # Here, where a fault is told in one sentence.
+    mnist = load_mnist(arguments.data, verify=True)
+    images = len(arrays(mnist, arguments.validation)[0])
+    for name in arguments.models:
+        if (size := recipes[name].batch_size) > images:
+            raise VitrailError(
+                f"--set: batch_size is {size} and has to be at most {images}, the number of "
+                "training images"
+            )
     found: dict[str, Any] = {
         "hardware": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": os.cpu_count() or 1,
         "torch": torch.__version__,
         "commit": commit(),
         "seconds": arguments.seconds,
@@ -131,12 +155,17 @@ def kept(file: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
     """The runs in a file of an earlier call, if it was made in the same way.
 
     Raises:
-        VitrailError: it was made otherwise; names what differs.
+        VitrailError: it is no such file, or was made otherwise; names what differs.
     """
     if not file.is_file():
         return []
     earlier = read_json(file)
-    runs: list[dict[str, Any]] = earlier.pop("runs", [])
+    runs = recorded(earlier)
+    if runs is None:
+        raise VitrailError(
+            f"--resume: {file} is not a record of vitrail.one_minute; delete it or name another "
+            "file with --out"
+        )
     # Through JSON, as the file is.
     now = json.loads(json.dumps(found))
     if differs := [name for name in now if now[name] != earlier.get(name)]:
@@ -150,13 +179,13 @@ def kept(file: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
 def main() -> None:
     """The command line."""
     arguments = parse()
-    if arguments.record:  # before minutes are spent
-        put_in(arguments.readme.read_text(encoding="utf-8"), "", (BEGIN, END))
+    check_writable(arguments.out, "--out")  # before minutes are spent
+    if arguments.record:
+        check_page(arguments.readme, (BEGIN, END))
     found = measure(arguments)
     print(f"\n{table(found)}\n\nvitrail: every run stands in {arguments.out}")
     if arguments.record:
-        page = arguments.readme.read_text(encoding="utf-8")
-        write_text(arguments.readme, put_in(page, block(found), (BEGIN, END)))
+        write_block(arguments.readme, block(found), (BEGIN, END))
         print(f"vitrail: {arguments.readme} shows them")
 
 

@@ -45,6 +45,7 @@ def run(order: Order) -> dict[str, Any]:
     Raises:
         VitrailError: a process ended early. The other one is ended too.
     """
+    who = "the process" if order.processes == 1 else f"one of the {order.processes} processes"
     before, began = os.getloadavg()[0], time.perf_counter()
     meeting = Meeting(order.processes, size_of(build(order.recipe, order.seed)))
     with tempfile.TemporaryDirectory(prefix="vitrail-minute-") as folder:
@@ -52,17 +53,14 @@ def run(order: Order) -> dict[str, Any]:
             mp.spawn(work, args=(order, folder, meeting), nprocs=order.processes)
         except mp.ProcessExitedException as error:
             raise VitrailError(
-                f"one of the {order.processes} processes was ended from outside "
-                f"({_last_line(error)}); free some memory and run the same command again"
+                f"{who} was ended from outside ({_last_line(error)}); free some memory and run the "
+                "same command again"
             ) from error
         except mp.ProcessRaisedException as error:
             said = _last_line(error)
             if said.startswith(TOLD):  # a sentence already
                 raise VitrailError(said.removeprefix(TOLD)) from error
-            raise VitrailError(
-                f"one of the {order.processes} processes failed ({said}); "
-                "run the same command again"
-            ) from error
+            raise VitrailError(f"{who} failed ({said}); run the same command again") from error
         found = read_json(Path(folder) / "result.json")
     return {
         **found,

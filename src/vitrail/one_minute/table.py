@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vitrail.analysis import estimate
+from vitrail.analysis import counted, estimate
 from vitrail.commit import commit_words
 from vitrail.errors import VitrailError
 from vitrail.one_minute.recipes import RECIPES
@@ -20,14 +20,40 @@ HEAD = (
 )
 ROW = "| {label} | {parameters} | **{accuracy}** | {errors} | {speed} | {cpu} |"
 FACTS = (
-    "{n} seeds each, mean and 95 % interval; {images} training images, {length}, {processes} of "
-    "one thread. {read_of} Measured on {hardware} ({cores} cores), torch {torch}, at commit "
+    "{seeds} each, mean and 95 % interval; {images} training images, {length}, {processes} of "
+    "one thread. {read_of} Measured on {hardware} ({cores}), torch {torch}, at commit "
     "{commit}. Written by `make minute`."
 )
 READS = {
     "test": "The test set is read once, after the last step.",
     "validation": "Read on the last 5,000 training images, which are not trained on.",
 }
+
+# What a run has to hold, and of which kind.
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "read"), str),
+    **dict.fromkeys(("seed", "images", "training_images", "parameters", "errors"), int),
+    **dict.fromkeys(("seconds", "cpu_seconds", "accuracy"), (int, float)),
+}
+
+
+def recorded(content: Any) -> list[dict[str, Any]] | None:
+    """The runs in the content of a record, as `table` reads them; None where it is no record.
+
+    A record holds each network and seed once.
+    """
+    rows = content.get("runs") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(map(_is_run, rows)):
+        return None
+    return rows if len({(row["model"], row["seed"]) for row in rows}) == len(rows) else None
+
+
+def _is_run(row: Any) -> bool:
+    if not isinstance(row, dict):
+        return False
+    if not all(isinstance(row.get(name), kinds) for name, kinds in KINDS.items()):
+        return False
+    return row["model"] in RECIPES and row["read"] in READS and row["seconds"] > 0
 
 
 def table(found: dict[str, Any]) -> str:
@@ -36,8 +62,8 @@ def table(found: dict[str, Any]) -> str:
     The last column is the CPU time that a run had, of what was there: a run that had less was
     disturbed by other programs.
     """
-    rows, one = [], found["runs"][0]
-    of = "" if found["steps"] else f" of {found['processes'] * found['seconds']:.0f}"
+    rows, one, steps = [], found["runs"][0], found["steps"]
+    of = "" if steps else f" of {found['processes'] * found['seconds']:.0f}"
     models = list(dict.fromkeys(run["model"] for run in found["runs"]))
     for name in models:
         mine = [run for run in found["runs"] if run["model"] == name]
@@ -57,13 +83,13 @@ def table(found: dict[str, Any]) -> str:
             )
         )
     facts = FACTS.format(
-        n=len({run["seed"] for run in found["runs"]}),
+        seeds=counted(len({run["seed"] for run in found["runs"]}), "seed"),
         images=f"{one['training_images']:,}",
-        length=f"{found['steps']:,} steps" if found["steps"] else f"{found['seconds']:g} seconds",
+        length=counted(steps, "step") if steps else counted(found["seconds"], "second"),
         processes={1: "one process", 2: "two processes"}[found["processes"]],
         read_of=READS[one["read"]],
         hardware=found["hardware"],
-        cores=found["cores"],
+        cores=counted(found["cores"], "core"),
         torch=found["torch"],
         commit=commit_words(found["commit"]),
     )

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitrail.analysis import counted
 from vitrail.data import Mnist, load_mnist, split
 from vitrail.device import compute_repeatably
 from vitrail.efficiency import count_parameters
@@ -125,16 +126,16 @@ def accept(network: nn.Module, spent: Spent, order: Order) -> None:
             "the training diverged: its weights are no numbers any more; choose lower rates with "
             "--set learning_rate=... matrix_learning_rate=..."
         )
+    given = counted(order.seconds, "second")
     if not spent.steps:
         raise VitrailError(
-            f"no update ended within {order.seconds:g} seconds; give more with --seconds, or let "
-            "other programs rest"
+            f"no update ended within {given}; give more with --seconds, or let other programs rest"
         )
     if not order.steps and spent.seconds > order.seconds:
         raise VitrailError(
-            f"the last update ended after {spent.seconds:.2f} of {order.seconds:g} seconds, since "
-            "this machine held a process up; the run does not count and nothing was read: run the "
-            "same command again with --resume, when other programs rest"
+            f"the last update ended after {spent.seconds:.2f} of {given}, since this machine held "
+            "a process up; the run does not count and nothing was read: run the same command again "
+            "with --resume, when other programs rest"
         )
 
 

@@ -2,7 +2,7 @@
 
 A file of one JSON object a line, beside Snakemake's own notes. Only the Snakemake that a user
 started writes it; everybody else reads, also while it grows. Lines that were torn or that a later
-version wrote are passed over.
+version wrote are passed over, and so are those with values that no run writes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from vitrail.watch import this_process
 WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
 SUBMITTED = "submitted"  # to a cluster, where the job waits until its note of `RUNNING`
 STOPPED, KILLED = "stopped", "killed"
+LATEST = 1e11  # seconds since the epoch, in the year 5138; no time and no cost is beyond it
 
 
 @dataclass(frozen=True)
@@ -98,29 +99,76 @@ class Noted:
             return None
 
     def take(self, note: dict[str, Any]) -> None:
-        """Take in one line of the notes."""
+        """Take in one line of the notes, whole or not at all.
+
+        Raises:
+            KeyError: something is missing, or is about a job that was not told of.
+            TypeError, ValueError: a value is none that a run writes.
+        """
         kind = note["note"]
         if kind == "run":
-            self.study, self.started = note["study"], note["at"]
-            self.slots, self.process = max(1, note["slots"]), note["process"]
-            self.created = note["created"]
+            study, process = _text(note["study"]), _text(note["process"])
+            slots = max(1, _count(note["slots"]))
+            created, at = _seconds(note["created"]), _seconds(note["at"])
+            self.study, self.process, self.slots = study, process, slots
+            self.created, self.started = created, at
         elif kind == "job":
-            told = note["job"]
-            job = Job(**{**told, **{key: tuple(told[key]) for key in ("runs", "parts", "needs")}})
+            job = _job(note["job"])
             self.jobs[job.number], self.stands[job.number] = job, Stand()
         elif kind == "end":
-            self.ending, self.ended = note["how"], note["at"]
+            if note["how"] not in (FINISHED, FAILED, STOPPED, KILLED):
+                raise ValueError
+            self.ended, self.ending = _seconds(note["at"]), note["how"]
         elif kind == SUBMITTED:
-            self.stands[note["job"]] = Stand(queued=True)
+            self.stands[self.jobs[note["job"]].number] = Stand(queued=True)
         elif kind in (RUNNING, FINISHED, FAILED):
-            stand = self.stands[note["job"]]
+            stand, at = self.stands[note["job"]], _seconds(note["at"])
             stand.state, stand.queued = kind, False
             (self._at_work.add if kind == RUNNING else self._at_work.discard)(note["job"])
             self.most = max(self.most, len(self._at_work))
             if kind == RUNNING:
-                stand.started, stand.ended = note["at"], None
+                stand.started, stand.ended = at, None
             else:
-                stand.ended = note["at"]
+                stand.ended = at
+
+
+def _job(told: dict[str, Any]) -> Job:
+    """The job of a note.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not as a run notes it.
+    """
+    job = Job(**{**told, **{key: tuple(told[key]) for key in ("runs", "parts", "needs")}})
+    for text in (job.rule, job.title, job.log, job.target, *job.runs):
+        _text(text)
+    for number in (job.expected, *job.parts):
+        _seconds(number)
+    for count in (job.number, job.threads, *job.needs):
+        _count(count)
+    if len(job.parts) != len(job.runs):
+        raise ValueError
+    return job
+
+
+def _text(value: Any) -> str:
+    """Raises: TypeError: it is no text."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int:
+    """Raises: TypeError: it is no whole number."""
+    if not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _seconds(value: Any) -> float:
+    """Raises: TypeError: it is no number; ValueError: no time either, such as NaN."""
+    if not 0 <= value <= LATEST:
+        raise ValueError
+    return float(value)
 
 
 def place(study: str, folder: Path = Path(".snakemake")) -> Path:

@@ -279,7 +279,11 @@ class Watched:
         return not waiting and path.exists()
 
     def _summary(self, run: str) -> dict[str, Any] | None:
-        return self._json(self.folder / "runs" / run / "summary.json")
+        """Of a run; None also where its accuracy is no number."""
+        found = self._json(self.folder / "runs" / run / "summary.json")
+        if found and not isinstance(found.get("val_accuracy"), int | float | None):
+            return None
+        return found
 
     def _json(self, path: Path) -> dict[str, Any] | None:
         """A JSON object; None when it is not there or not whole. Read when it has changed."""

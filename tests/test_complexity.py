@@ -137,15 +137,15 @@ def test_slow_products_move_the_crossover_and_the_second_prediction_follows():
     right, all_ = law.inside(steps, "block", "fused", "weighted_inside")
     assert all_ == 16 and right >= 13  # intervals of 95 %
     assert law.inside(steps, "block", "fused")[0] < 8
-    assert f"second prediction's {right} of 16; the largest" in law.block_words(steps)
-    naive, naives = law.inside(steps, "attention", "naive")
-    assert f"lies in {naive} of {naives} intervals" in law.written_out_words(steps)
+    words = law.inside_words(steps, "block", "fused", "a block")
+    assert " of 16 lie in the measured interval" in words
+    assert f"second prediction's {right}; the largest" in words
 
 
 def test_what_no_interval_can_tell_is_said_so() -> None:
     steps = law.exponents(made_clock()).assign(sharp=False)
-    for words in (law.block_words(steps), law.written_out_words(steps)):
-        assert " 0 " not in words and "nan" not in words and "narrow" in words
+    words = law.inside_words(steps, "block", "fused", "a block")
+    assert words == "No exponent of a block was measured narrowly enough to tell."
 
 
 def test_noise_decides_nothing():

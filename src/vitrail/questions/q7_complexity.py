@@ -149,8 +149,8 @@ def _add_clock_numbers(
     }
 
     result.numbers |= {
-        "block_words": law.block_words(steps),
-        "naive_words": law.written_out_words(steps),
+        "block_words": law.inside_words(steps, "block", "fused", "a block"),
+        "naive_words": law.inside_words(steps, "attention", "naive", "attention written out"),
         "timed_width": str(width),
         "longest": f"{longest:,}",
         "fused_speedup": f"{ratios[longest]:.1f}",

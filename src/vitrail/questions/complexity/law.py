@@ -81,28 +81,16 @@ def largest_miss(steps: pd.DataFrame, what: str, variant: str) -> float:
     return float((mine["slope"] - mine["predicted"]).abs().max())
 
 
-def block_words(steps: pd.DataFrame) -> str:
-    """How often both predictions of a block's exponents held, as a sentence."""
-    formula, all_ = inside(steps, "block", "fused")
+def inside_words(steps: pd.DataFrame, what: str, variant: str, title: str) -> str:
+    """How often both predictions of a series' exponents held, as a sentence about `title`."""
+    formula, all_ = inside(steps, what, variant)
     if not all_:
-        return "No exponent of a block was measured narrowly enough to tell."
-    weighted, _ = inside(steps, "block", "fused", "weighted_inside")
+        return f"No exponent of {title} was measured narrowly enough to tell."
+    weighted, _ = inside(steps, what, variant, "weighted_inside")
     return (
-        f"Of the formula's exponents for a block {formula} of {all_} lie in the measured interval, "
-        f"of the second prediction's {weighted} of {all_}; the largest difference from the formula "
-        f"is {largest_miss(steps, 'block', 'fused'):.2f}."
-    )
-
-
-def written_out_words(steps: pd.DataFrame) -> str:
-    """The same of attention written out."""
-    formula, all_ = inside(steps, "attention", "naive")
-    if not all_:
-        return "For attention written out no interval is narrow enough."
-    weighted, _ = inside(steps, "attention", "naive", "weighted_inside")
-    return (
-        f"For attention written out the formula's exponent lies in {formula} of {all_} intervals, "
-        f"that of the second prediction in {weighted}."
+        f"Of the formula's exponents for {title} {formula} of {all_} lie in the measured interval, "
+        f"of the second prediction's {weighted}; the largest difference from the formula is "
+        f"{largest_miss(steps, what, variant):.2f}."
     )
 
 

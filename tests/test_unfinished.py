@@ -275,7 +275,7 @@ CHANGES: dict[str, Callable[[Attempts], None]] = {
     "versions numpy": lambda it: other_version(it, "numpy"),
     "machine hardware": lambda it: other_machine(it, "hardware", "another processor"),
     "machine threads": lambda it: other_machine(it, "threads", 2),
-    # The processor's name tells them too; with a GPU, whose name is the hardware's, they stand alone.
+    # The processor's name tells them too; beside a GPU's name they stand alone.
     "machine hardware, machine instructions": lambda it: it.patch.setattr(
         torch.backends.cpu, "get_cpu_capability", lambda: "another"
     ),

@@ -43,14 +43,19 @@ pytest_plugins = ["smoke_study", "browser", "tracked", "no_skips", "made_slurm"]
 LEFT_OUT = shutil.ignore_patterns(".*", "results", "__pycache__", "*.egg-info", "node_modules")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In two processes (`--dist loadgroup`) the study is run once, and SLURM waits beside it."""
-    for item in items:
-        if item.get_closest_marker("end_to_end"):
-            fixtures = getattr(item, "fixturenames", ())
-            beside = "cluster" in fixtures and "study" not in fixtures
-            item.add_marker(pytest.mark.xdist_group("slurm" if beside else "study"))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In two processes (`--dist loadgroup`) the study is run once, and SLURM waits beside it.
+
+    The groups that tests name by a mark get lost between pytest 9.2 and pytest-xdist 3.8.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Beside(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "slurm" if nodeid.startswith("tests/test_slurm.py::") else "study"
+
+    return Beside(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """What the jobs of a finished study took, from the notes of its run.
 
-    python tests/job_seconds.py default > tests/job_seconds.csv
+    PYTHONPATH=src python tests/job_seconds.py default > tests/job_seconds.csv
 
 in the folder that the study was run in: for each job its rule, what it is called (its log), whether
 it had something to do (an arm whose ImageNet weights are not there has not), when it started and
